@@ -1,0 +1,150 @@
+// Package tinymodel makes a llama-architecture GGUF that is small enough for a
+// test to train in a second: three layers of width 64 with grouped kv heads and
+// random weights, the same for the same options.
+package tinymodel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"slices"
+
+	"tabtune/lora/gguf"
+)
+
+// The model's shape. With a tokenizer the vocabulary is as large as that is.
+const (
+	Layers  = 3
+	Dim     = 64
+	FFN     = 96
+	Heads   = 4
+	KVHeads = 2
+	Vocab   = 96
+	Context = 256
+)
+
+// Options vary the model.
+type Options struct {
+	EmbedStd  float64   // standard deviation of the embedding; 1 when 0. At 0.15 losses are near log(Vocab).
+	Tokenizer bool      // with a byte-level BPE vocabulary in the metadata
+	Matrix    gguf.Type // of the embedding and the projections; F32 when zero. Q4_0 has values from -0.4 to 0.35.
+}
+
+// Write writes the model as a GGUF file.
+func Write(out io.Writer, o Options) error {
+	w := gguf.NewWriter()
+	keys := map[string]any{
+		"general.architecture": "llama", "general.name": "tiny", "llama.block_count": uint32(Layers), "llama.embedding_length": uint32(Dim),
+		"llama.feed_forward_length": uint32(FFN), "llama.attention.head_count": uint32(Heads), "llama.attention.head_count_kv": uint32(KVHeads),
+		"llama.context_length": uint32(Context), "llama.attention.layer_norm_rms_epsilon": float32(1e-5), "llama.rope.freq_base": float32(10000),
+	}
+	vocab := int64(Vocab)
+	if o.Tokenizer {
+		tokens, types, merges := vocabulary()
+		vocab = int64(len(tokens))
+		keys["tokenizer.ggml.model"], keys["tokenizer.ggml.pre"] = "gpt2", "smollm"
+		keys["tokenizer.ggml.tokens"], keys["tokenizer.ggml.token_type"], keys["tokenizer.ggml.merges"] = tokens, types, merges
+		keys["tokenizer.ggml.eos_token_id"] = uint32(len(tokens) - 1)
+	}
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		if err := w.Set(k, keys[k]); err != nil {
+			return err
+		}
+	}
+	if o.EmbedStd == 0 {
+		o.EmbedStd = 1
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	var failed error
+	add := func(name string, typ gguf.Type, mean, std float64, shape ...int64) {
+		n := int64(1)
+		for _, s := range shape {
+			n *= s
+		}
+		if typ == gguf.Q4_0 {
+			if err := w.Add(name, typ, shape, blocks(rng, n/32)); err != nil && failed == nil {
+				failed = err
+			}
+			return
+		}
+		v := make([]float32, n)
+		for i := range v {
+			v[i] = float32(mean + std*rng.NormFloat64())
+		}
+		if err := w.AddF32(name, typ, shape, v); err != nil && failed == nil {
+			failed = err
+		}
+	}
+	const kv = KVHeads * Dim / Heads
+	add("token_embd.weight", o.Matrix, 0, o.EmbedStd, vocab, Dim)
+	add("output_norm.weight", gguf.F32, 1, 0.1, Dim)
+	for l := range Layers {
+		p := fmt.Sprintf("blk.%d.", l)
+		add(p+"attn_norm.weight", gguf.F32, 1, 0.1, Dim)
+		add(p+"ffn_norm.weight", gguf.F32, 1, 0.1, Dim)
+		add(p+"attn_q.weight", o.Matrix, 0, 0.2, Dim, Dim)
+		add(p+"attn_k.weight", o.Matrix, 0, 0.2, kv, Dim)
+		add(p+"attn_v.weight", o.Matrix, 0, 0.2, kv, Dim)
+		add(p+"attn_output.weight", o.Matrix, 0, 0.2, Dim, Dim)
+		add(p+"ffn_gate.weight", o.Matrix, 0, 0.2, FFN, Dim)
+		add(p+"ffn_up.weight", o.Matrix, 0, 0.2, FFN, Dim)
+		add(p+"ffn_down.weight", o.Matrix, 0, 0.2, Dim, FFN)
+	}
+	if failed != nil {
+		return failed
+	}
+	_, err := w.WriteTo(out)
+	return err
+}
+
+// blocks writes n random Q4_0 blocks: an f16 scale of about 0.05 and 32 nibbles.
+func blocks(rng *rand.Rand, n int64) func(io.Writer) error {
+	var b []byte
+	for range n {
+		b = append(b, byte(rng.Uint32()), 0x2a)
+		for range 2 {
+			b = binary.LittleEndian.AppendUint64(b, rng.Uint64())
+		}
+	}
+	return func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	}
+}
+
+// Bytes returns what Write writes.
+func Bytes(o Options) ([]byte, error) {
+	var b bytes.Buffer
+	err := Write(&b, o)
+	return b.Bytes(), err
+}
+
+// vocabulary has a token for each byte, the merges that make " great" and
+// " terrible" one token each, and an end of text, which is the last.
+func vocabulary() (tokens []string, types []int32, merges []string) {
+	next := rune(256)
+	for b := range rune(256) { // the byte-level alphabet of GPT-2
+		if b > ' ' && b < 0x7f || b > 0xa0 && b != 0xad {
+			tokens = append(tokens, string(b))
+			continue
+		}
+		tokens = append(tokens, string(next))
+		next++
+	}
+	for _, word := range []string{"great", "terrible"} {
+		left := "\u0120" // the space
+		for _, c := range word {
+			merges = append(merges, left+" "+string(c))
+			left += string(c)
+			tokens = append(tokens, left)
+		}
+	}
+	types = make([]int32, len(tokens), len(tokens)+1)
+	for i := range types {
+		types[i] = 1
+	}
+	return append(tokens, "<|endoftext|>"), append(types, 3), merges
+}
