@@ -1,0 +1,525 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"tabtune/engine/pte"
+)
+
+// Kind is the type of a value in a graph.
+type Kind uint8
+
+// The kinds of values.
+const (
+	KindNone Kind = iota
+	KindTensor
+	KindInt
+	KindFloat
+	KindBool
+	KindString
+	KindIntList    // List: values of kind KindInt
+	KindFloatList  // Floats
+	KindBoolList   // Bools
+	KindTensorList // List: values of kind KindTensor, -1 for None
+)
+
+var kindNames = [...]string{"None", "tensor", "int", "float", "bool", "string", "int list", "float list", "bool list", "tensor list"}
+
+func (k Kind) String() string { return kindNames[k] }
+
+// Role says where a tensor's bytes live.
+type Role uint8
+
+// The roles of tensors.
+const (
+	RoleTemp  Role = iota // planned memory, computed by a node
+	RoleInput             // set by the caller
+	RoleConst             // loaded once, never written
+	RoleState             // a mutable buffer: keeps its value from call to call
+)
+
+// Value is one value of a Graph. A pass may change the fields of values it made; of others only Alias.
+type Value struct {
+	Kind   Kind
+	Int    int64
+	Float  float64
+	Bool   bool
+	Str    string
+	List   []int
+	Floats []float64
+	Bools  []bool
+
+	// Tensors. Sizes are upper bounds where Dynamic is not pte.Static.
+	DType    DType
+	Sizes    []int
+	DimOrder []uint8
+	Dynamic  pte.Dynamism
+	Role     Role
+	Name     string // fully qualified name, may be empty
+	Data     *Data  // the bytes of a constant, or the initial ones of a mutable buffer; else nil
+	Alias    int    // index of the tensor whose storage this one uses, -1: its own
+
+	file     *pte.Alloc // where the file's plan puts it
+	computed bool       // a number written by a node: the fields above hold a placeholder
+}
+
+// Bytes returns the most bytes the tensor takes.
+func (v *Value) Bytes() int64 { return numel64(v.Sizes) * int64(dtypeSize(v.DType)) }
+
+// IsStatic reports whether the tensor's sizes are always Sizes.
+func (v *Value) IsStatic() bool { return v.Dynamic == pte.Static }
+
+// NumElements returns the (most) elements of the tensor.
+func (v *Value) NumElements() int64 { return numel64(v.Sizes) }
+
+func (v *Value) String() string {
+	switch v.Kind {
+	case KindTensor:
+		s := dtypeName(v.DType) + fmt.Sprint(v.Sizes)
+		if v.Dynamic != pte.Static {
+			s += "?"
+		}
+		return s
+	case KindInt:
+		return fmt.Sprint(v.Int)
+	case KindFloat:
+		return fmt.Sprint(v.Float)
+	case KindBool:
+		return fmt.Sprint(v.Bool)
+	case KindString:
+		return fmt.Sprintf("%q", v.Str)
+	case KindIntList, KindTensorList:
+		return fmt.Sprintf("%s %v", v.Kind, v.List)
+	default:
+		return v.Kind.String()
+	}
+}
+
+// nodeKind is what a node does.
+type nodeKind uint8
+
+const (
+	nodeOp nodeKind = iota
+	nodeMove
+	nodeJumpFalse
+	nodeFree
+)
+
+// Node is one step of a graph: a call of an operator.
+type Node struct {
+	Op     string // operator with overload, e.g. "aten::mul.out"
+	Args   []int  // value indices, one for each argument of the operator's schema (out arguments included)
+	Index  int    // instruction in the file, -1 for a node that a pass made
+	InAl   bool   // the output shares the storage of the first argument: only sizes and address are set
+	over   int    // 1 + the argument that the output is written over, 0: none
+	kind   nodeKind
+	target int // of a jump: index into Nodes
+	op     *Op
+}
+
+// Graph is one method. Nodes run in order. In a graph without control flow (Straight) every computed tensor is written by
+// exactly one node before it is read, apart from mutable buffers, inputs and in-place operators' targets.
+type Graph struct {
+	Name     string
+	Values   []*Value
+	Nodes    []*Node
+	Inputs   []int
+	Outputs  []int
+	Straight bool
+
+	program *Program
+	uses    map[int][]*Node
+	defs    map[int][]*Node
+}
+
+// invalidate forgets the def/use index after a change.
+func (g *Graph) invalidate() { g.uses, g.defs = nil, nil }
+
+// Changed tells the graph that a pass changed Nodes or Args directly.
+func (g *Graph) Changed() { g.invalidate() }
+
+func (g *Graph) index() {
+	if g.uses != nil {
+		return
+	}
+	g.uses, g.defs = make(map[int][]*Node), make(map[int][]*Node)
+	add := func(m map[int][]*Node, v int, n *Node) {
+		if l := m[v]; len(l) == 0 || l[len(l)-1] != n {
+			m[v] = append(l, n)
+		}
+	}
+	for _, n := range g.Nodes {
+		g.visit(n, func(v int, write, only bool) {
+			if write {
+				add(g.defs, v, n)
+			}
+			if !only {
+				add(g.uses, v, n)
+			}
+		})
+	}
+}
+
+// visit calls f for every value that the node touches, entries of lists included: write tells that it is
+// written, only that it is not read.
+func (g *Graph) visit(n *Node, f func(v int, write, only bool)) {
+	switch n.kind {
+	case nodeMove:
+		f(n.Args[0], false, false)
+		f(n.Args[1], true, true)
+		return
+	case nodeJumpFalse, nodeFree:
+		f(n.Args[0], false, false)
+		return
+	}
+	for i, a := range n.Args {
+		if a < 0 {
+			continue
+		}
+		var sa SchemaArg
+		if n.op != nil && i < len(n.op.schema.Args) {
+			sa = n.op.schema.Args[i]
+		}
+		f(a, sa.Writes, sa.Out)
+		v := g.Values[a]
+		if v.Kind == KindIntList || v.Kind == KindTensorList {
+			for _, e := range v.List {
+				if e >= 0 {
+					f(e, sa.Writes, sa.Out)
+				}
+			}
+		}
+	}
+}
+
+// Uses returns the nodes that read value v, directly or in a list, in order.
+func (g *Graph) Uses(v int) []*Node { g.index(); return g.uses[v] }
+
+// Defs returns the nodes that write value v, in order.
+func (g *Graph) Defs(v int) []*Node { g.index(); return g.defs[v] }
+
+// Def returns the only node that writes v, or nil if there is none or more than one.
+func (g *Graph) Def(v int) *Node {
+	if d := g.Defs(v); len(d) == 1 {
+		return d[0]
+	}
+	return nil
+}
+
+// IsOutput reports whether v is an output of the method.
+func (g *Graph) IsOutput(v int) bool { return slices.Contains(g.Outputs, v) }
+
+// IsInput reports whether v is an input of the method.
+func (g *Graph) IsInput(v int) bool { return slices.Contains(g.Inputs, v) }
+
+// SingleUse reports whether exactly one node reads v and it is not an output.
+func (g *Graph) SingleUse(v int) bool { return len(g.Uses(v)) == 1 && !g.IsOutput(v) }
+
+// AddValue appends a value and returns its index. Alias is set to -1.
+func (g *Graph) AddValue(v *Value) int {
+	v.Alias = -1
+	g.Values = append(g.Values, v)
+	return len(g.Values) - 1
+}
+
+// AddInt, AddFloat, AddBool, AddNone and AddInts append a constant and return its index.
+func (g *Graph) AddInt(i int64) int { return g.AddValue(&Value{Kind: KindInt, Int: i}) }
+
+// AddFloat appends a float constant.
+func (g *Graph) AddFloat(f float64) int { return g.AddValue(&Value{Kind: KindFloat, Float: f}) }
+
+// AddBool appends a bool constant.
+func (g *Graph) AddBool(b bool) int { return g.AddValue(&Value{Kind: KindBool, Bool: b}) }
+
+// AddNone appends None.
+func (g *Graph) AddNone() int { return g.AddValue(&Value{Kind: KindNone}) }
+
+// AddInts appends a list of int constants.
+func (g *Graph) AddInts(is ...int64) int {
+	l := make([]int, len(is))
+	for k, i := range is {
+		l[k] = g.AddInt(i)
+	}
+	return g.AddValue(&Value{Kind: KindIntList, List: l})
+}
+
+// AddTensor appends a computed tensor like the given one: same sizes, bounds and dynamism, with the given element type.
+func (g *Graph) AddTensor(like int, dtype DType) int {
+	v := g.Values[like]
+	return g.AddValue(&Value{Kind: KindTensor, DType: dtype, Sizes: slices.Clone(v.Sizes), DimOrder: slices.Clone(v.DimOrder), Dynamic: v.Dynamic})
+}
+
+// NewNode makes a node, checked against the operator's schema; it is not yet in the graph.
+func (g *Graph) NewNode(op string, args ...int) (*Node, error) {
+	n := &Node{Op: op, Args: args, Index: -1}
+	if err := g.bind(n); err != nil {
+		return nil, fmt.Errorf("new node %s: %w", op, err)
+	}
+	return n, nil
+}
+
+// Position returns the index of n in Nodes, or -1.
+func (g *Graph) Position(n *Node) int { return slices.Index(g.Nodes, n) }
+
+// InsertBefore puts nodes in front of node at.
+func (g *Graph) InsertBefore(at *Node, nodes ...*Node) {
+	i := g.Position(at)
+	if i < 0 {
+		i = len(g.Nodes)
+	}
+	g.Nodes = slices.Insert(g.Nodes, i, nodes...)
+	g.invalidate()
+}
+
+// Replace puts a node in the place of old, which leaves the graph.
+func (g *Graph) Replace(old *Node, nodes ...*Node) {
+	i := g.Position(old)
+	if i < 0 {
+		return
+	}
+	g.Nodes = slices.Replace(g.Nodes, i, i+1, nodes...)
+	g.invalidate()
+}
+
+// Remove takes nodes out of the graph. Values that nothing writes any more are the caller's concern; RemoveDead clears the rest.
+func (g *Graph) Remove(nodes ...*Node) {
+	gone := make(map[*Node]bool, len(nodes))
+	for _, n := range nodes {
+		gone[n] = true
+	}
+	g.Nodes = slices.DeleteFunc(g.Nodes, func(n *Node) bool { return gone[n] })
+	g.invalidate()
+}
+
+// ReplaceUses makes every reader of value old, and the outputs, use value by instead. For many values use ReplaceAll.
+func (g *Graph) ReplaceUses(old, by int) { g.ReplaceAll(map[int]int{old: by}) }
+
+// ReplaceAll replaces the keys of with by its values wherever they are read, in one sweep; a value may itself be a key, as long as there is
+// no cycle. Lists that hold a key are copied first.
+func (g *Graph) ReplaceAll(with map[int]int) {
+	if len(with) == 0 {
+		return
+	}
+	resolve := func(v int) int {
+		for {
+			by, ok := with[v]
+			if !ok {
+				return v
+			}
+			v = by
+		}
+	}
+	lists := map[int]int{}
+	for _, n := range g.Nodes {
+		for i, a := range n.Args {
+			if a < 0 || n.op != nil && n.op.schema.Args[i].Out {
+				continue
+			}
+			if v := g.Values[a]; v.Kind != KindTensorList && v.Kind != KindIntList {
+				n.Args[i] = resolve(a)
+				continue
+			}
+			l, ok := lists[a]
+			if !ok {
+				l = a
+				if slices.ContainsFunc(g.Values[a].List, func(e int) bool { _, hit := with[e]; return hit }) {
+					entries := slices.Clone(g.Values[a].List)
+					for k, e := range entries {
+						entries[k] = resolve(e)
+					}
+					l = g.AddValue(&Value{Kind: g.Values[a].Kind, List: entries})
+				}
+				lists[a] = l
+			}
+			n.Args[i] = l
+		}
+	}
+	for i, o := range g.Outputs {
+		g.Outputs[i] = resolve(o)
+	}
+	g.invalidate()
+}
+
+// RemoveDead removes nodes whose results nobody reads and returns how many. A node that writes a mutable buffer or an input stays.
+func (g *Graph) RemoveDead() int {
+	live := make(map[int]bool)
+	for _, o := range g.Outputs {
+		live[o] = true
+	}
+	for i, v := range g.Values {
+		if v.Role == RoleState || v.Role == RoleInput {
+			live[i] = true
+		}
+	}
+	keep := make([]*Node, 0, len(g.Nodes))
+	for i := len(g.Nodes) - 1; i >= 0; i-- {
+		n := g.Nodes[i]
+		needed := n.kind != nodeOp
+		g.visit(n, func(v int, write, _ bool) {
+			for r := v; write && r >= 0; r = g.Values[r].Alias {
+				needed = needed || live[r]
+			}
+		})
+		if !needed {
+			continue
+		}
+		g.visit(n, func(v int, _, only bool) {
+			if !only {
+				for r := v; r >= 0; r = g.Values[r].Alias {
+					live[r] = true
+				}
+			}
+		})
+		keep = append(keep, n)
+	}
+	removed := len(g.Nodes) - len(keep)
+	slices.Reverse(keep)
+	g.Nodes = keep
+	g.invalidate()
+	return removed
+}
+
+// Root returns the value whose storage v uses: v itself unless it is an alias.
+func (g *Graph) Root(v int) int {
+	for g.Values[v].Alias >= 0 {
+		v = g.Values[v].Alias
+	}
+	return v
+}
+
+// ConstInt returns the value of a number that does not change at run time.
+func (g *Graph) ConstInt(v int) (int64, bool) {
+	if v < 0 {
+		return 0, false
+	}
+	switch x := g.Values[v]; {
+	case x.computed || g.IsInput(v):
+		return 0, false
+	case x.Kind == KindInt:
+		return x.Int, true
+	case x.Kind == KindBool:
+		if x.Bool {
+			return 1, true
+		}
+		return 0, true
+	}
+	return 0, false
+}
+
+// ConstFloat is ConstInt for any number.
+func (g *Graph) ConstFloat(v int) (float64, bool) {
+	if i, ok := g.ConstInt(v); ok {
+		return float64(i), true
+	}
+	if v >= 0 && g.Values[v].Kind == KindFloat && !g.Values[v].computed && !g.IsInput(v) {
+		return g.Values[v].Float, true
+	}
+	return 0, false
+}
+
+// ConstInts returns the values of a list of numbers that do not change at run time.
+func (g *Graph) ConstInts(v int) ([]int64, bool) {
+	if v < 0 || g.Values[v].Kind != KindIntList {
+		return nil, false
+	}
+	out := make([]int64, len(g.Values[v].List))
+	for i, e := range g.Values[v].List {
+		x, ok := g.ConstInt(e)
+		if !ok {
+			return nil, false
+		}
+		out[i] = x
+	}
+	return out, true
+}
+
+// ConstData returns the bytes of a constant tensor of at most limit bytes, read from the file; ok is false for anything else.
+func (g *Graph) ConstData(v int, limit int64) (data []byte, ok bool) {
+	if v < 0 {
+		return nil, false
+	}
+	x := g.Values[v]
+	if x.Kind != KindTensor || x.Role != RoleConst || x.Data == nil || x.Data.src == nil || x.Bytes() > limit {
+		return nil, false
+	}
+	b := make([]byte, x.Bytes())
+	if _, err := readAtFull(x.Data.src, b, x.Data.off); err != nil {
+		return nil, false
+	}
+	return b, true
+}
+
+// ConstScalar returns the only element of a one-element constant tensor.
+func (g *Graph) ConstScalar(v int) (float64, bool) {
+	if v < 0 || g.Values[v].Kind != KindTensor || g.Values[v].NumElements() != 1 {
+		return 0, false
+	}
+	b, ok := g.ConstData(v, 8)
+	if !ok {
+		return 0, false
+	}
+	a := decodeArray(g.Values[v].DType, nil, b)
+	return a.at(0), true
+}
+
+// String lists the graph, one node a line, for tests and inspection.
+func (g *Graph) String() string {
+	var b strings.Builder
+	name := func(v int) string {
+		if v < 0 {
+			return "None"
+		}
+		if x := g.Values[v]; x.Kind != KindTensor {
+			return x.String()
+		}
+		return fmt.Sprintf("%%%d:%s", v, g.Values[v])
+	}
+	fmt.Fprintf(&b, "%s(", g.Name)
+	for i, v := range g.Inputs {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(name(v))
+	}
+	b.WriteString(")\n")
+	for _, n := range g.Nodes {
+		fmt.Fprintf(&b, "  %s(", n.Op)
+		for i, a := range n.Args {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(name(a))
+		}
+		b.WriteString(")")
+		if n.InAl {
+			b.WriteString(" alias")
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("  return")
+	for _, v := range g.Outputs {
+		b.WriteString(" " + name(v))
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+// numel64 multiplies sizes; it saturates instead of overflowing.
+func numel64(sizes []int) int64 {
+	n := int64(1)
+	for _, s := range sizes {
+		if s == 0 {
+			return 0
+		}
+		if n > maxElements/int64(s) {
+			return maxElements
+		}
+		n *= int64(s)
+	}
+	return n
+}
+
+// maxElements is more than any device can hold.
+const maxElements = 1 << 40

@@ -1,0 +1,242 @@
+// y[m,n] = x[m,k] w[n,k]^T with int16 activations and int8 weights, scaled by row and by column.
+//
+// Units of ROWS x COLS outputs go to threads. In a unit, 4 to 16 weight rows are unpacked to int16
+// at a time (half of the first-level cache) and all rows of the unit pass over them; unpacking is
+// then about 1% of the work. With fewer than 4 rows it would be most of it, so those are multiplied
+// straight from the int8 rows.
+#include "gemm_i16.h"
+
+#define ROWS 128
+#define COLS 64
+#define PANEL_BYTES (20 * 1024)
+
+typedef struct {
+  float *y;
+  const int16_t *q;
+  const float *sx;
+  const int8_t *w;
+  const float *sw;
+  const float *bias;
+  int32_t m, n, k, k8, ldw, ldy, accumulate;
+  int32_t column_units;
+} gemm_args;
+
+// unpack writes a panel from `cols` (1 to 4) rows of w; missing rows and the padding of k are zero.
+static TT_NOINLINE void unpack(int16_t *panel, const int8_t *w, int32_t cols, int32_t k, int32_t ldw) {
+  int32_t full = k & ~7;
+  for (int32_t j = 0; j < 4; j++) {
+    int16_t *p = panel + j * 8;
+    if (j >= cols) {
+      for (int32_t i = 0; i < k; i += 8) {
+        wasm_v128_store(p + i * 4, wasm_i16x8_const_splat(0));
+      }
+      continue;
+    }
+    const int8_t *row = w + (size_t)j * (size_t)ldw;
+    for (int32_t i = 0; i < full; i += 8) {
+      wasm_v128_store(p + i * 4, wasm_i16x8_load8x8(row + i));
+    }
+    if (full < k) {
+      for (int32_t i = 0; i < 8; i++) {
+        p[full * 4 + i] = full + i < k ? row[full + i] : 0;
+      }
+    }
+  }
+}
+
+// tile2 returns the sums of two rows against a panel, of one run of at most TT_EXACT_K.
+static TT_NOINLINE void tile2(const int16_t *a, const int16_t *b, int32_t k8, v128_t out[2]) {
+  v128_t s00 = wasm_i32x4_const_splat(0), s01 = s00, s02 = s00, s03 = s00;
+  v128_t s10 = s00, s11 = s00, s12 = s00, s13 = s00;
+  int32_t k = 0;
+#define STEP(at)                                          \
+  {                                                       \
+    v128_t a0 = wasm_v128_load(a + (at) * 16);            \
+    v128_t a1 = wasm_v128_load(a + (at) * 16 + 8);        \
+    v128_t b0 = wasm_v128_load(b + (at) * 32);            \
+    v128_t b1 = wasm_v128_load(b + (at) * 32 + 8);        \
+    v128_t b2 = wasm_v128_load(b + (at) * 32 + 16);       \
+    v128_t b3 = wasm_v128_load(b + (at) * 32 + 24);       \
+    s00 = tt_mac(s00, a0, b0), s10 = tt_mac(s10, a1, b0); \
+    s01 = tt_mac(s01, a0, b1), s11 = tt_mac(s11, a1, b1); \
+    s02 = tt_mac(s02, a0, b2), s12 = tt_mac(s12, a1, b2); \
+    s03 = tt_mac(s03, a0, b3), s13 = tt_mac(s13, a1, b3); \
+  }
+  for (; k + 16 <= k8; k += 16) {
+    STEP(1)
+    STEP(0)
+    a += 32;
+    b += 64;
+  }
+  if (k < k8) {
+    STEP(0)
+  }
+#undef STEP
+  out[0] = tt_sum4_i32(s00, s01, s02, s03);
+  out[1] = tt_sum4_i32(s10, s11, s12, s13);
+}
+
+// tile1 is tile2 for one row.
+static TT_NOINLINE v128_t tile1(const int16_t *a, const int16_t *b, int32_t k8) {
+  v128_t s0 = wasm_i32x4_const_splat(0), s1 = s0, s2 = s0, s3 = s0;
+  for (int32_t k = 0; k < k8; k += 8) {
+    v128_t a0 = wasm_v128_load(a);
+    s3 = tt_mac(s3, a0, wasm_v128_load(b + 24));
+    s2 = tt_mac(s2, a0, wasm_v128_load(b + 16));
+    s1 = tt_mac(s1, a0, wasm_v128_load(b + 8));
+    s0 = tt_mac(s0, a0, wasm_v128_load(b));
+    a += 8;
+    b += 32;
+  }
+  return tt_sum4_i32(s0, s1, s2, s3);
+}
+
+// rows_by_panel writes the outputs of rows [begin, end), begin even, for the panel of column j.
+static void rows_by_panel(const gemm_args *g, const int16_t *panel, int32_t j, int32_t begin, int32_t end) {
+  int32_t cols = g->n - j;
+  const float *sw = g->sw + j;
+  const float *bias = g->bias ? g->bias + j : 0;
+  int32_t i = begin;
+  for (; i + 2 <= end; i += 2) {
+    const int16_t *a = g->q + (size_t)i * (size_t)g->k8;
+    v128_t s[2];
+    tile2(a, panel, tt_min32(g->k8, TT_EXACT_K), s);
+    v128_t f0 = wasm_f32x4_convert_i32x4(s[0]), f1 = wasm_f32x4_convert_i32x4(s[1]);
+    for (int32_t k = TT_EXACT_K; k < g->k8; k += TT_EXACT_K) {
+      tile2(a + k * 2, panel + k * 4, tt_min32(g->k8 - k, TT_EXACT_K), s);
+      f0 = wasm_f32x4_add(f0, wasm_f32x4_convert_i32x4(s[0]));
+      f1 = wasm_f32x4_add(f1, wasm_f32x4_convert_i32x4(s[1]));
+    }
+    float *y = g->y + (size_t)i * (size_t)g->ldy + j;
+    tt_store_row(y, f0, g->sx[i], sw, bias, cols, g->accumulate);
+    tt_store_row(y + g->ldy, f1, g->sx[i + 1], sw, bias, cols, g->accumulate);
+  }
+  if (i < end) {
+    const int16_t *a = g->q + (size_t)i * (size_t)g->k8;
+    v128_t f = wasm_f32x4_convert_i32x4(tile1(a, panel, tt_min32(g->k8, TT_EXACT_K)));
+    for (int32_t k = TT_EXACT_K; k < g->k8; k += TT_EXACT_K) {
+      f = wasm_f32x4_add(f, wasm_f32x4_convert_i32x4(tile1(a + k, panel + k * 4, tt_min32(g->k8 - k, TT_EXACT_K))));
+    }
+    tt_store_row(g->y + (size_t)i * (size_t)g->ldy + j, f, g->sx[i], sw, bias, cols, g->accumulate);
+  }
+}
+
+static void packed_body(const void *args, int32_t begin, int32_t end) {
+  const gemm_args *g = args;
+  int16_t *panel = tt_scratch();
+  int32_t group = tt_max32(1, tt_min32(PANEL_BYTES / (g->k8 * 8), COLS / 4)) * 4;
+  for (int32_t u = begin; u < end; u++) {
+    int32_t i0 = u / g->column_units * ROWS, i1 = tt_min32(i0 + ROWS, g->m);
+    int32_t j0 = u % g->column_units * COLS, j1 = tt_min32(j0 + COLS, g->n);
+    for (int32_t jg = j0; jg < j1; jg += group) {
+      int32_t je = tt_min32(jg + group, j1);
+      for (int32_t j = jg; j < je; j += 4) {
+        unpack(panel + (size_t)(j - jg) * (size_t)g->k8, g->w + (size_t)j * (size_t)g->ldw, tt_min32(4, je - j), g->k,
+               g->ldw);
+      }
+      for (int32_t i = i0; i < i1; i += 2) {
+        for (int32_t j = jg; j < je; j += 4) {
+          rows_by_panel(g, panel + (size_t)(j - jg) * (size_t)g->k8, j, i, tt_min32(i + 2, i1));
+        }
+      }
+    }
+  }
+}
+
+// dot_tail returns the product of k < 9 neighbours.
+static int32_t dot_tail(const int16_t *a, const int8_t *w, int32_t k) {
+  int32_t sum = 0;
+  for (int32_t i = 0; i < k; i++) {
+    sum += a[i] * w[i];
+  }
+  return sum;
+}
+
+// direct4 returns the sums of one run of an activation row (8 of every 8*height elements) against
+// four int8 weight rows.
+static TT_NOINLINE v128_t direct4(const int16_t *a, int32_t height, const int8_t *w, int32_t ldw, int32_t k) {
+  const int8_t *w0 = w, *w1 = w + ldw, *w2 = w1 + ldw, *w3 = w2 + ldw;
+  v128_t s0 = wasm_i32x4_const_splat(0), s1 = s0, s2 = s0, s3 = s0;
+  int32_t full = k & ~7, i = 0;
+  int32_t hop = height * 8;
+  for (; i + 16 <= full; i += 16) {
+    v128_t a0 = wasm_v128_load(a), a1 = wasm_v128_load(a + hop);
+    v128_t b0 = wasm_v128_load(w0 + i), b1 = wasm_v128_load(w1 + i);
+    v128_t b2 = wasm_v128_load(w2 + i), b3 = wasm_v128_load(w3 + i);
+    s0 = tt_mac(s0, a0, wasm_i16x8_extend_low_i8x16(b0));
+    s1 = tt_mac(s1, a0, wasm_i16x8_extend_low_i8x16(b1));
+    s2 = tt_mac(s2, a0, wasm_i16x8_extend_low_i8x16(b2));
+    s3 = tt_mac(s3, a0, wasm_i16x8_extend_low_i8x16(b3));
+    s0 = tt_mac(s0, a1, wasm_i16x8_extend_high_i8x16(b0));
+    s1 = tt_mac(s1, a1, wasm_i16x8_extend_high_i8x16(b1));
+    s2 = tt_mac(s2, a1, wasm_i16x8_extend_high_i8x16(b2));
+    s3 = tt_mac(s3, a1, wasm_i16x8_extend_high_i8x16(b3));
+    a += hop * 2;
+  }
+  if (i < full) {
+    v128_t a0 = wasm_v128_load(a);
+    s0 = tt_mac(s0, a0, wasm_i16x8_load8x8(w0 + i));
+    s1 = tt_mac(s1, a0, wasm_i16x8_load8x8(w1 + i));
+    s2 = tt_mac(s2, a0, wasm_i16x8_load8x8(w2 + i));
+    s3 = tt_mac(s3, a0, wasm_i16x8_load8x8(w3 + i));
+    a += hop;
+  }
+  v128_t s = tt_sum4_i32(s0, s1, s2, s3);
+  if (full < k) {
+    int32_t t = k - full;
+    s = wasm_i32x4_add(s, wasm_i32x4_make(dot_tail(a, w0 + full, t), dot_tail(a, w1 + full, t),
+                                          dot_tail(a, w2 + full, t), dot_tail(a, w3 + full, t)));
+  }
+  return s;
+}
+
+// direct1 is direct4 for one weight row.
+static int32_t direct1(const int16_t *a, int32_t height, const int8_t *w, int32_t k) {
+  int32_t sum = 0;
+  for (int32_t i = 0; i < k; i += 8) {
+    sum += dot_tail(a, w + i, tt_min32(8, k - i));
+    a += height * 8;
+  }
+  return sum;
+}
+
+static void direct_body(const void *args, int32_t begin, int32_t end) {
+  const gemm_args *g = args;
+  for (int32_t u = begin; u < end; u++) {
+    int32_t j = u * 4, cols = tt_min32(4, g->n - j);
+    const int8_t *w = g->w + (size_t)j * (size_t)g->ldw;
+    for (int32_t i = 0; i < g->m; i++) {
+      int32_t height = (i | 1) < g->m ? 2 : 1;
+      const int16_t *a = g->q + (size_t)(i & ~1) * (size_t)g->k8 + (i & 1) * 8;
+      v128_t f = wasm_f32x4_const_splat(0);
+      for (int32_t k = 0; k < g->k; k += TT_EXACT_K) {
+        int32_t run = tt_min32(g->k - k, TT_EXACT_K);
+        v128_t s;
+        if (cols == 4) {
+          s = direct4(a + k * height, height, w + k, g->ldw, run);
+        } else {
+          s = wasm_i32x4_make(direct1(a + k * height, height, w + k, run),
+                              cols > 1 ? direct1(a + k * height, height, w + k + g->ldw, run) : 0,
+                              cols > 2 ? direct1(a + k * height, height, w + k + 2 * g->ldw, run) : 0, 0);
+        }
+        f = wasm_f32x4_add(f, wasm_f32x4_convert_i32x4(s));
+      }
+      tt_store_row(g->y + (size_t)i * (size_t)g->ldy + j, f, g->sx[i], g->sw + j, g->bias ? g->bias + j : 0, cols,
+                   g->accumulate);
+    }
+  }
+}
+
+void i8_gemm(void *y, void *q, void *sx, void *w, void *sw, void *bias, int32_t m, int32_t n, int32_t k, int32_t ldw,
+             int32_t ldy, int32_t accumulate) {
+  gemm_args g = {y, q, sx, w, sw, bias, m, n, k, tt_round8(k), ldw, ldy, accumulate, (n + COLS - 1) / COLS};
+  if (m <= 0 || n <= 0) {
+    return;
+  }
+  if (m < 4) {
+    parallel_for(direct_body, &g, (n + 3) / 4, 1 + 200000 / (m * (k + 1)));
+    return;
+  }
+  int64_t unit = (int64_t)tt_min32(m, ROWS) * COLS * (k + 1);
+  parallel_for(packed_body, &g, g.column_units * ((m + ROWS - 1) / ROWS), (int32_t)(1 + 400000 / unit));
+}

@@ -1,0 +1,172 @@
+// y[m,n] = x[m,k] w[n,k]^T with int16 activations and 4-bit weights in groups of 32 (GGUF's Q4_1):
+// group g of row j holds 16 bytes, byte b with element b in the low nibble and b+16 in the high one,
+// a scale d and a minimum, both f16; w = d * nibble + minimum. Hence, with the sum of x over a group,
+//
+//   y[i,j] = sx[i] * sum over g of (d[j,g] * (q . nibbles) + minimum[j,g] * sums[i,g])
+//
+// where the dot product of a group is exact in int32, and the sum runs over g in order in float.
+//
+// As in gemm_i8.c, a unit of ROWS x COLS outputs unpacks 4 to 16 weight rows at a time: nibbles as
+// int16 in the layout of gemm_i16.h, d and minimum as [k/32][4] floats behind them.
+#include "gemm_i16.h"
+#include "quant.h"
+
+#define ROWS 128
+#define COLS 64
+#define PANEL_BYTES (20 * 1024)
+
+typedef struct {
+  float *y;
+  const int16_t *q;
+  const float *sx;
+  const int32_t *sums;
+  const uint8_t *w;
+  const uint16_t *d;
+  const uint16_t *minimum;
+  const float *bias;
+  int32_t m, n, k, ldy, accumulate;
+  int32_t column_units;
+} gemm_args;
+
+// A panel of 4 columns: k*4 int16, then k/32*4 d, then k/32*4 minima.
+TT_INLINE int32_t panel_bytes(int32_t k) { return k * 9; }
+
+// halves writes f16 from[0..n) to every fourth float from `to` on.
+TT_INLINE void halves(float *to, const uint16_t *from, int32_t n) {
+  int32_t i = 0;
+  for (; i + 4 <= n; i += 4, to += 16) {
+    v128_t f = tt_half4(wasm_u32x4_load16x4(from + i));
+    wasm_v128_store32_lane(to + 12, f, 3);
+    wasm_v128_store32_lane(to + 8, f, 2);
+    wasm_v128_store32_lane(to + 4, f, 1);
+    wasm_v128_store32_lane(to, f, 0);
+  }
+  for (; i < n; i++, to += 4) {
+    *to = tt_half(from[i]);
+  }
+}
+
+static TT_NOINLINE void unpack(int16_t *panel, const gemm_args *g, int32_t j, int32_t cols) {
+  int32_t groups = g->k / 32;
+  float *d = (float *)(panel + g->k * 4), *minimum = d + groups * 4;
+  for (int32_t c = 0; c < 4; c++) {
+    int16_t *p = panel + c * 8;
+    // A column past the last is a copy of it: computed and not stored.
+    size_t row = (size_t)(j + tt_min32(c, cols - 1)) * (size_t)groups;
+    for (int32_t i = 0; i < groups; i++, p += 128) {
+      v128_t v = wasm_v128_load(g->w + (row + (size_t)i) * 16);
+      v128_t lo = tt_low_nibbles(v), hi = tt_high_nibbles(v);
+      wasm_v128_store(p + 96, wasm_u16x8_extend_high_u8x16(hi));
+      wasm_v128_store(p + 64, wasm_u16x8_extend_low_u8x16(hi));
+      wasm_v128_store(p + 32, wasm_u16x8_extend_high_u8x16(lo));
+      wasm_v128_store(p, wasm_u16x8_extend_low_u8x16(lo));
+    }
+    halves(d + c, g->d + row, groups);
+    halves(minimum + c, g->minimum + row, groups);
+  }
+}
+
+// tile2 returns the sums over all groups of two rows against a panel.
+static TT_NOINLINE void tile2(const int16_t *a, const int16_t *b, const int32_t *sums0, const int32_t *sums1,
+                              int32_t groups, v128_t out[2]) {
+  const float *d = (const float *)(b + groups * 128), *minimum = d + groups * 4;
+  v128_t f0 = wasm_f32x4_const_splat(0), f1 = f0;
+  for (int32_t g = 0; g < groups; g++, a += 64, b += 128, d += 4, minimum += 4) {
+    v128_t s00, s01, s02, s03, s10, s11, s12, s13;
+#define STEP(at, first)                                                                      \
+  {                                                                                          \
+    v128_t a0 = wasm_v128_load(a + (at) * 16), a1 = wasm_v128_load(a + (at) * 16 + 8);       \
+    v128_t w0 = wasm_v128_load(b + (at) * 32), w1 = wasm_v128_load(b + (at) * 32 + 8);       \
+    v128_t w2 = wasm_v128_load(b + (at) * 32 + 16), w3 = wasm_v128_load(b + (at) * 32 + 24); \
+    if (first) {                                                                             \
+      s00 = wasm_i32x4_dot_i16x8(a0, w0), s10 = wasm_i32x4_dot_i16x8(a1, w0);                \
+      s01 = wasm_i32x4_dot_i16x8(a0, w1), s11 = wasm_i32x4_dot_i16x8(a1, w1);                \
+      s02 = wasm_i32x4_dot_i16x8(a0, w2), s12 = wasm_i32x4_dot_i16x8(a1, w2);                \
+      s03 = wasm_i32x4_dot_i16x8(a0, w3), s13 = wasm_i32x4_dot_i16x8(a1, w3);                \
+    } else {                                                                                 \
+      s00 = tt_mac(s00, a0, w0), s10 = tt_mac(s10, a1, w0);                                  \
+      s01 = tt_mac(s01, a0, w1), s11 = tt_mac(s11, a1, w1);                                  \
+      s02 = tt_mac(s02, a0, w2), s12 = tt_mac(s12, a1, w2);                                  \
+      s03 = tt_mac(s03, a0, w3), s13 = tt_mac(s13, a1, w3);                                  \
+    }                                                                                        \
+  }
+    STEP(3, 1)
+    STEP(2, 0)
+    STEP(1, 0)
+    STEP(0, 0)
+#undef STEP
+    v128_t scale = wasm_v128_load(d), low = wasm_v128_load(minimum);
+    v128_t dot = wasm_f32x4_convert_i32x4(tt_sum4_i32(s00, s01, s02, s03));
+    f0 = wasm_f32x4_add(f0, wasm_f32x4_mul(dot, scale));
+    f0 = wasm_f32x4_add(f0, wasm_f32x4_mul(wasm_f32x4_splat((float)sums0[g]), low));
+    dot = wasm_f32x4_convert_i32x4(tt_sum4_i32(s10, s11, s12, s13));
+    f1 = wasm_f32x4_add(f1, wasm_f32x4_mul(dot, scale));
+    f1 = wasm_f32x4_add(f1, wasm_f32x4_mul(wasm_f32x4_splat((float)sums1[g]), low));
+  }
+  out[0] = f0;
+  out[1] = f1;
+}
+
+// tile1 is tile2 for the odd last row.
+static TT_NOINLINE v128_t tile1(const int16_t *a, const int16_t *b, const int32_t *sums, int32_t groups) {
+  const float *d = (const float *)(b + groups * 128), *minimum = d + groups * 4;
+  v128_t f = wasm_f32x4_const_splat(0);
+  for (int32_t g = 0; g < groups; g++, d += 4, minimum += 4) {
+    v128_t s0 = wasm_i32x4_const_splat(0), s1 = s0, s2 = s0, s3 = s0;
+    for (int32_t step = 0; step < 4; step++, a += 8, b += 32) {
+      v128_t a0 = wasm_v128_load(a);
+      s3 = tt_mac(s3, a0, wasm_v128_load(b + 24));
+      s2 = tt_mac(s2, a0, wasm_v128_load(b + 16));
+      s1 = tt_mac(s1, a0, wasm_v128_load(b + 8));
+      s0 = tt_mac(s0, a0, wasm_v128_load(b));
+    }
+    v128_t dot = wasm_f32x4_convert_i32x4(tt_sum4_i32(s0, s1, s2, s3));
+    f = wasm_f32x4_add(f, wasm_f32x4_mul(dot, wasm_v128_load(d)));
+    f = wasm_f32x4_add(f, wasm_f32x4_mul(wasm_f32x4_splat((float)sums[g]), wasm_v128_load(minimum)));
+  }
+  return f;
+}
+
+static void body(const void *args, int32_t begin, int32_t end) {
+  const gemm_args *g = args;
+  char *scratch = tt_scratch();
+  int32_t bytes = panel_bytes(g->k), groups = g->k / 32;
+  int32_t columns = tt_max32(1, tt_min32(PANEL_BYTES / tt_max32(bytes, 1), COLS / 4)) * 4;
+  for (int32_t u = begin; u < end; u++) {
+    int32_t i0 = u / g->column_units * ROWS, i1 = tt_min32(i0 + ROWS, g->m);
+    int32_t j0 = u % g->column_units * COLS, j1 = tt_min32(j0 + COLS, g->n);
+    for (int32_t jg = j0; jg < j1; jg += columns) {
+      int32_t je = tt_min32(jg + columns, j1);
+      for (int32_t j = jg; j < je; j += 4) {
+        unpack((int16_t *)(scratch + (j - jg) / 4 * bytes), g, j, tt_min32(4, je - j));
+      }
+      for (int32_t i = i0; i < i1; i += 2) {
+        const int16_t *a = g->q + (size_t)i * (size_t)g->k;
+        const int32_t *sums = g->sums + (size_t)i * (size_t)groups;
+        for (int32_t j = jg; j < je; j += 4) {
+          const int16_t *panel = (const int16_t *)(scratch + (j - jg) / 4 * bytes);
+          const float *bias = g->bias ? g->bias + j : 0;
+          float *y = g->y + (size_t)i * (size_t)g->ldy + j;
+          if (i + 2 <= i1) {
+            v128_t f[2];
+            tile2(a, panel, sums, sums + groups, groups, f);
+            tt_store_row(y, f[0], g->sx[i], 0, bias, je - j, g->accumulate);
+            tt_store_row(y + g->ldy, f[1], g->sx[i + 1], 0, bias, je - j, g->accumulate);
+          } else {
+            tt_store_row(y, tile1(a, panel, sums, groups), g->sx[i], 0, bias, je - j, g->accumulate);
+          }
+        }
+      }
+    }
+  }
+}
+
+void q4_gemm(void *y, void *q, void *sx, void *sums, void *w, void *d, void *minimum, void *bias, int32_t m, int32_t n,
+             int32_t k, int32_t ldy, int32_t accumulate) {
+  if (m <= 0 || n <= 0) {
+    return;
+  }
+  gemm_args g = {y, q, sx, sums, w, d, minimum, bias, m, n, k, ldy, accumulate, (n + COLS - 1) / COLS};
+  int64_t unit = (int64_t)(tt_min32(m, ROWS) + 4) * COLS * (k + 1);
+  parallel_for(body, &g, g.column_units * ((m + ROWS - 1) / ROWS), (int32_t)(1 + 400000 / unit));
+}
