@@ -1,0 +1,289 @@
+package lora
+
+import (
+	"encoding/binary"
+	"math"
+
+	"tabtune/engine/pte"
+	"tabtune/lora/graph"
+)
+
+// Build returns the program for s. Weights are external tensors, named as the checkpoint names them
+// (int8 adds ".scale" f32[out]; q4 adds ".scale" and ".min" f16[out, in/32] and
+// packs the weight as u8[out, in/2]).
+//
+//	prefix(ids i64[n,T]) -> h f32[n,T,d]
+//	forward(h f32[n,T,d], rows i64[m], targets i64[m], seeds i64[q], eps f32[],
+//	        last_seeds i64[q], last_coefs f32[q]) -> nll f32[m]
+//	logits(h f32[n,T,d], rows i64[m]) -> f32[m,V]
+//	scores(h f32[n,T,d], rows i64[m]) -> f32[m,L], log-probabilities among the
+//	        L label tokens; only with Labels
+//
+// n and m are multiples of R and replica-major: rows[i] lies in replica
+// i/(m/R). Without adapters forward takes h, rows and targets only.
+func Build(s Spec) (*pte.Program, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	p := graph.NewProgram()
+	b := &builder{spec: &s}
+	b.constant(p)
+	p.Add(b.prefix())
+	p.Add(b.forward())
+	p.Add(b.logits())
+	if s.Labels != nil {
+		p.Add(b.scores())
+	}
+	return p.Finish(), nil
+}
+
+type builder struct {
+	spec *Spec
+	g    *graph.Graph
+	mask *graph.Tensor            // causal mask [T,T]
+	cos  *graph.Tensor            // [T,1,headDim]
+	sin  *graph.Tensor            // [T,1,headDim]
+	rep  map[string]*graph.Tensor // perturbed B as [R,rank,out], by module name; nil outside forward
+}
+
+var (
+	dimN = graph.Sym("n")
+	dimT = graph.Sym("T")
+	dimM = graph.Sym("m")
+)
+
+func (b *builder) constant(p *graph.Program) {
+	s := b.spec
+	names := ""
+	for i, m := range AllModules {
+		for _, have := range s.Modules {
+			if have == m {
+				if names != "" {
+					names += ","
+				}
+				names += AllModules[i]
+			}
+		}
+	}
+	p.ConstantMethod("get_queries", s.Queries)
+	p.ConstantMethod("get_replicas", s.Replicas())
+	p.ConstantMethod("get_sides", s.Sides.String())
+	p.ConstantMethod("get_modules", names)
+	p.ConstantMethod("get_layers", s.Top)
+	p.ConstantMethod("get_rank", s.Rank)
+	p.ConstantMethod("get_alpha", s.Alpha)
+	p.ConstantMethod("get_adapter_seed", s.Seed)
+	p.ConstantMethod("get_dtype", string(s.DType))
+	p.ConstantMethod("get_window", s.Window)
+	p.ConstantMethod("get_dim", s.Model.Dim)
+	p.ConstantMethod("get_vocab_size", s.Model.Vocab)
+}
+
+func (b *builder) start(name string, rows, scored int) {
+	b.g = graph.New(name, map[string]int{"n": rows, "T": b.spec.Window, "m": scored})
+	b.mask, b.cos, b.sin, b.rep = nil, nil, nil, nil
+}
+
+func (b *builder) prefix() *graph.Graph {
+	s := b.spec
+	b.start("prefix", s.PrefixRows, 1)
+	g := b.g
+	ids := g.Input(pte.Long, dimN, dimT)
+	g.Size(ids, 0)
+	g.Size(ids, 1)
+	h := b.embedding(ids)
+	if low := s.Model.Layers - s.Top; low > 0 {
+		b.tables()
+		x := g.View(h, dimN.Times(dimT), graph.D(s.Model.Dim))
+		for l := 0; l < low; l++ {
+			x = b.layer(x, l, nil)
+		}
+		h = g.View(x, dimN, dimT, graph.D(s.Model.Dim))
+	}
+	g.Output(h)
+	return g
+}
+
+// head runs the adapted layers and the final norm; the last layer continues at
+// the scored positions alone once its attention is done.
+func (b *builder) head(h, rows *graph.Tensor) *graph.Tensor {
+	s, g := b.spec, b.g
+	g.Size(h, 0)
+	g.Size(h, 1)
+	x := g.View(h, dimN.Times(dimT), graph.D(s.Model.Dim))
+	if s.Top == 0 {
+		x = g.IndexSelect(x, rows)
+	} else {
+		b.tables()
+	}
+	for l := s.Model.Layers - s.Top; l < s.Model.Layers; l++ {
+		at := rows
+		if l != s.Model.Layers-1 {
+			at = nil
+		}
+		x = b.layer(x, l, at)
+	}
+	return b.norm(x, "model.norm.weight")
+}
+
+func (b *builder) forward() *graph.Graph {
+	s := b.spec
+	b.start("forward", s.Rows, s.Scored)
+	g := b.g
+	h := g.Input(pte.Float, dimN, dimT, graph.D(s.Model.Dim))
+	rows := g.Input(pte.Long, dimM)
+	targets := g.Input(pte.Long, dimM)
+	if len(s.Modules) > 0 {
+		q := graph.D(s.Queries)
+		seeds := g.Input(pte.Long, q)
+		eps := g.Input(pte.Float)
+		lastSeeds := g.Input(pte.Long, q)
+		lastCoefs := g.Input(pte.Float, q)
+		b.adapters(seeds, eps, lastSeeds, lastCoefs)
+	}
+	logp := g.LogSoftmax(b.vocabulary(b.head(h, rows)))
+	nll := g.Neg(g.Gather(logp, g.View(targets, dimM, graph.D(1))))
+	g.Output(g.View(nll, dimM))
+	return g
+}
+
+// vocabulary returns the scores of f [m,d] over the label tokens, or over all.
+func (b *builder) vocabulary(f *graph.Tensor) *graph.Tensor {
+	labels := b.spec.Labels
+	if labels == nil {
+		return b.g.Linear(f, b.headWeight())
+	}
+	ids := make([]byte, 8*len(labels))
+	for i, t := range labels {
+		binary.LittleEndian.PutUint64(ids[8*i:], uint64(t))
+	}
+	return b.g.Linear(f, b.tokenRows(b.g.Const(pte.Long, ids, len(labels))))
+}
+
+func (b *builder) scores() *graph.Graph {
+	s := b.spec
+	b.start("scores", s.Rows, s.Rows)
+	h := b.g.Input(pte.Float, dimN, dimT, graph.D(s.Model.Dim))
+	rows := b.g.Input(pte.Long, dimM)
+	b.g.Output(b.g.LogSoftmax(b.vocabulary(b.head(h, rows))))
+	return b.g
+}
+
+func (b *builder) logits() *graph.Graph {
+	s := b.spec
+	b.start("logits", s.LogitRows, max(1, s.LogitRows))
+	g := b.g
+	h := g.Input(pte.Float, dimN, dimT, graph.D(s.Model.Dim))
+	rows := g.Input(pte.Long, dimM)
+	g.Output(g.Linear(b.head(h, rows), b.headWeight()))
+	return g
+}
+
+// embedding returns the rows of the token table at ids.
+func (b *builder) embedding(ids *graph.Tensor) *graph.Tensor {
+	return b.rowsOf("model.embed_tokens.weight", ids)
+}
+
+// tokenRows returns the output head's weight vectors of tokens.
+func (b *builder) tokenRows(ids *graph.Tensor) *graph.Tensor { return b.rowsOf(b.headName(), ids) }
+
+func (b *builder) headName() string {
+	if b.spec.Model.TiedHead {
+		return "model.embed_tokens.weight"
+	}
+	return "lm_head.weight"
+}
+
+func (b *builder) rowsOf(name string, ids *graph.Tensor) *graph.Tensor {
+	g, c := b.g, &b.spec.Model
+	if b.spec.DType == F32 {
+		return g.Embedding(g.External(name, pte.Float, c.Vocab, c.Dim), ids)
+	}
+	return g.EmbeddingByte(g.External(name, pte.Char, c.Vocab, c.Dim), g.External(name+".scale", pte.Float, c.Vocab), ids)
+}
+
+func (b *builder) headWeight() *graph.Tensor {
+	g, c := b.g, &b.spec.Model
+	name := b.headName()
+	if b.spec.DType == F32 {
+		return g.External(name, pte.Float, c.Vocab, c.Dim)
+	}
+	return g.DequantizePerChannel(g.External(name, pte.Char, c.Vocab, c.Dim), g.External(name+".scale", pte.Float, c.Vocab))
+}
+
+// tables makes the rotary tables and the causal mask for the T of this call.
+func (b *builder) tables() {
+	g, s := b.g, b.spec
+	hd := s.Model.HeadDim
+	cos := make([]byte, 4*s.Window*hd)
+	sin := make([]byte, 4*s.Window*hd)
+	for t := 0; t < s.Window; t++ {
+		for i := 0; i < hd; i++ {
+			angle := float64(t) * math.Pow(s.Model.RopeBase, -float64(2*(i%(hd/2)))/float64(hd))
+			sn, cs := math.Sincos(angle)
+			binary.LittleEndian.PutUint32(cos[4*(t*hd+i):], math.Float32bits(float32(cs)))
+			binary.LittleEndian.PutUint32(sin[4*(t*hd+i):], math.Float32bits(float32(sn)))
+		}
+	}
+	table := func(data []byte) *graph.Tensor {
+		return g.View(g.Slice(g.Const(pte.Float, data, s.Window, hd), 0, 0, dimT), dimT, graph.D(1), graph.D(hd))
+	}
+	b.cos, b.sin = table(cos), table(sin)
+	// relu(column - row) * -1e30 is 0 up to the diagonal and hugely negative after it.
+	at := g.ArangeSize(dimT)
+	diff := g.Sub(g.View(at, graph.D(1), dimT), g.View(at, dimT, graph.D(1)))
+	b.mask = g.MulScalar(g.Relu(diff), -1e30)
+}
+
+// norm is RMSNorm: x / sqrt(mean(x^2) + eps) * w.
+func (b *builder) norm(x *graph.Tensor, name string) *graph.Tensor {
+	g := b.g
+	r := g.Rsqrt(g.AddScalar(g.MeanLast(g.Mul(x, x)), b.spec.Model.NormEps))
+	return g.Mul(g.Mul(x, r), g.External(name, pte.Float, b.spec.Model.Dim))
+}
+
+// layer runs one transformer layer over x [n*T,d]; with rows it returns [m,d],
+// the result at those positions alone.
+func (b *builder) layer(x *graph.Tensor, l int, rows *graph.Tensor) *graph.Tensor {
+	g := b.g
+	path := func(m string) string { return ModuleName(l, m) }
+	base := ModuleName(l, "q")[:len(ModuleName(l, "q"))-len("self_attn.q_proj")]
+	y := b.norm(x, base+"input_layernorm.weight")
+	q, k, v := b.linear(y, path("q"), "q"), b.linear(y, path("k"), "k"), b.linear(y, path("v"), "v")
+	a := b.attention(q, k, v)
+	if rows != nil {
+		x, a = g.IndexSelect(x, rows), g.IndexSelect(a, rows)
+	}
+	x = g.Add(x, b.linear(a, path("o"), "o"))
+	y = b.norm(x, base+"post_attention_layernorm.weight")
+	gate := b.linear(y, path("gate"), "gate")
+	y = g.Mul(g.Mul(gate, g.Sigmoid(gate)), b.linear(y, path("up"), "up"))
+	return g.Add(x, b.linear(y, path("down"), "down"))
+}
+
+// rotary is Hugging Face's rotate-half form over x [n,T,heads,headDim].
+func (b *builder) rotary(x *graph.Tensor) *graph.Tensor {
+	g, hd := b.g, b.spec.Model.HeadDim
+	half := g.Cat(3, g.Neg(g.Slice(x, 3, hd/2, graph.D(hd))), g.Slice(x, 3, 0, graph.D(hd/2)))
+	return g.Add(g.Mul(x, b.cos), g.Mul(half, b.sin))
+}
+
+// attention is causal with grouped kv heads: the queries of one kv head are rows
+// of one matrix, so keys and values are never repeated.
+func (b *builder) attention(q, k, v *graph.Tensor) *graph.Tensor {
+	g, c := b.g, &b.spec.Model
+	group := c.Heads / c.KVHeads
+	hd, kv := graph.D(c.HeadDim), graph.D(c.KVHeads)
+	nkv, gT := dimN.Times(kv), dimT.Times(graph.D(group))
+	q = b.rotary(g.View(q, dimN, dimT, graph.D(c.Heads), hd))
+	k = b.rotary(g.View(k, dimN, dimT, kv, hd))
+	v = g.View(v, dimN, dimT, kv, hd)
+	qh := g.View(g.Permute(q, 0, 2, 1, 3), nkv, gT, hd)
+	kh := g.View(g.Permute(k, 0, 2, 3, 1), nkv, hd, dimT)
+	vh := g.View(g.Permute(v, 0, 2, 1, 3), nkv, dimT, hd)
+	scores := g.MulScalar(g.BMM(qh, kh), 1/math.Sqrt(float64(c.HeadDim)))
+	w := g.Softmax(g.Add(g.View(scores, dimN.Times(graph.D(c.Heads)), dimT, dimT), b.mask))
+	o := g.BMM(g.View(w, nkv, gT, dimT), vh)
+	o = g.Permute(g.View(o, dimN, graph.D(c.Heads), dimT, hd), 0, 2, 1, 3)
+	return g.View(o, dimN.Times(dimT), graph.D(c.Heads*c.HeadDim))
+}
