@@ -1,0 +1,189 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"tabtune/lora"
+	"tabtune/lora/peft"
+	"tabtune/lora/replay"
+	"tabtune/wasm/rpc"
+)
+
+// adapter is a trained or loaded adapter. Its modules are in the order of
+// spec.Adapters().
+type adapter struct {
+	spec lora.Spec
+	peft peft.Adapter
+}
+
+type pathParam struct {
+	Path string `json:"path"`
+}
+
+// loadAdapter reads a PEFT folder, or a run's folder with one inside.
+func (s *Session) loadAdapter(p pathParam) (map[string]any, error) {
+	m, err := s.needModel()
+	if err != nil {
+		return nil, err
+	}
+	dir := p.Path
+	if _, err := os.Stat(filepath.Join(dir, peft.ConfigFile)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(dir, "adapter", peft.ConfigFile)); err == nil {
+			dir = filepath.Join(dir, "adapter")
+		}
+	}
+	pa, err := peft.Read(dir)
+	if err != nil {
+		return nil, err
+	}
+	a, err := newAdapter(m, pa)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	s.dropRunner()
+	s.adapter = a
+	return map[string]any{"modules": a.spec.Modules, "layers": a.spec.Top, "rank": a.spec.Rank, "alpha": a.spec.Alpha}, nil
+}
+
+// newAdapter fits a PEFT adapter to the model: the same linear layers of all
+// layers from some layer up. A layer in between that has none gets zeros.
+func newAdapter(m *model, pa *peft.Adapter) (*adapter, error) {
+	c := &m.ckpt.Config
+	have := map[string]*peft.Module{}
+	for i := range pa.Modules {
+		have[pa.Modules[i].Name] = &pa.Modules[i]
+	}
+	spec := lora.Spec{Model: *c, DType: m.dtype, Rank: pa.Rank, Alpha: pa.Alpha, Queries: 1, Sides: lora.Single, Window: 1, Rows: 1, Scored: 1}
+	for l := range c.Layers {
+		for _, mod := range lora.AllModules {
+			if have[lora.ModuleName(l, mod)] == nil {
+				continue
+			}
+			spec.Top = max(spec.Top, c.Layers-l)
+			if !slices.Contains(spec.Modules, mod) {
+				spec.Modules = append(spec.Modules, mod)
+			}
+		}
+	}
+	if len(spec.Modules) == 0 {
+		return nil, rpc.Errorf("adapter", "the adapter has no module of this model (its first is %q)", pa.Modules[0].Name)
+	}
+	out := &adapter{peft: peft.Adapter{Rank: pa.Rank, Alpha: pa.Alpha, BaseModel: pa.BaseModel}}
+	for _, a := range spec.Adapters() {
+		mod := have[a.Name]
+		delete(have, a.Name)
+		if mod == nil {
+			mod = &peft.Module{Name: a.Name, In: a.In, Out: a.Out, A: make([]float32, pa.Rank*a.In), B: make([]float32, pa.Rank*a.Out)}
+		}
+		if mod.In != a.In || mod.Out != a.Out {
+			return nil, rpc.Errorf("adapter", "module %s is %d x %d, in this model %d x %d", a.Name, mod.Out, mod.In, a.Out, a.In)
+		}
+		if mod.Rank != 0 && mod.Rank != pa.Rank || mod.Alpha != 0 && mod.Alpha != pa.Alpha {
+			return nil, rpc.Errorf("adapter", "module %s has a rank or alpha of its own (%d, %g), which is not supported", a.Name, mod.Rank, mod.Alpha)
+		}
+		spec.A = append(spec.A, mod.A)
+		out.peft.Modules = append(out.peft.Modules, *mod)
+	}
+	if len(have) > 0 {
+		var names []string
+		for n := range have {
+			names = append(names, n)
+		}
+		slices.Sort(names)
+		return nil, rpc.Errorf("adapter", "the model has no %s", strings.Join(names[:min(3, len(names))], ", "))
+	}
+	out.spec = spec
+	return out, nil
+}
+
+func (s *Session) clearAdapter(none) (none, error) {
+	s.adapter = nil
+	s.dropRunner()
+	return none{}, nil
+}
+
+func (s *Session) exportAdapter(p pathParam) (none, error) {
+	if s.adapter == nil {
+		return none{}, rpc.Errorf("no_adapter", "there is no adapter: train one or load one first")
+	}
+	return none{}, peft.Write(p.Path, &s.adapter.peft)
+}
+
+type replayParams struct {
+	Path  string `json:"path"`  // the log
+	Steps int    `json:"steps"` // 0: all
+}
+
+// replayAdapter rebuilds an adapter from a replay log alone.
+func (s *Session) replayAdapter(t *rpc.Task, p replayParams) (map[string]any, error) {
+	m, err := s.needModel()
+	if err != nil {
+		return nil, err
+	}
+	log, err := replay.ReadFile(p.Path)
+	if err != nil {
+		return nil, err
+	}
+	if log.Config.ModelSHA256 != m.info.SHA256 {
+		return nil, rpc.Errorf("other_model", "%s: the run was made with another model file (%s, SHA-256 %.12s...)", p.Path, log.Config.Model, log.Config.ModelSHA256)
+	}
+	spec, err := specOf(m, &log.Config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.Path, err)
+	}
+	n := len(log.Records)
+	if p.Steps < 0 || p.Steps > n {
+		return nil, invalid("steps: %d, the log has %d", p.Steps, n)
+	}
+	if p.Steps > 0 {
+		n = p.Steps
+	}
+	s.adapter = nil
+	r, err := s.useSpec(spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.writeB(nil); err != nil {
+		return nil, err
+	}
+	if err := r.replay(log.Records[:n], s.paced(t, "progress", "replay")); err != nil {
+		return nil, err
+	}
+	bs, err := r.readB()
+	if err != nil {
+		return nil, err
+	}
+	a := &adapter{spec: spec, peft: peft.Adapter{Rank: spec.Rank, Alpha: spec.Alpha, BaseModel: m.info.Name}}
+	for i, ad := range spec.Adapters() {
+		a.peft.Modules = append(a.peft.Modules, peft.Module{Name: ad.Name, In: ad.In, Out: ad.Out, A: spec.MatrixA(i), B: bs[i]})
+	}
+	s.adapter = a
+	return map[string]any{"steps": n, "cut": log.Cut}, nil
+}
+
+// specOf is the program of a log's adapter.
+func specOf(m *model, c *replay.Config) (lora.Spec, error) {
+	spec := lora.Spec{Model: m.ckpt.Config, DType: m.dtype, Rank: c.Rank, Alpha: c.Alpha, Seed: c.ASeed, Queries: 1, Sides: lora.Single, Window: 1, Rows: 1, Scored: 1, Top: len(c.Layers)}
+	for _, mod := range lora.AllModules {
+		if slices.Contains(c.Modules, lora.ModuleName(m.ckpt.Config.Layers-1, mod)) {
+			spec.Modules = append(spec.Modules, mod)
+		}
+	}
+	if err := spec.Validate(); err != nil {
+		return spec, err
+	}
+	var names []string
+	for _, a := range spec.Adapters() {
+		names = append(names, a.Name)
+	}
+	if !slices.Equal(names, c.Modules) {
+		return spec, rpc.Errorf("other_model", "the log's %d modules are not the top layers' of this model", len(c.Modules))
+	}
+	return spec, nil
+}

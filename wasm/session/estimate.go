@@ -1,0 +1,51 @@
+package session
+
+// estimateResult is what a run needs in device memory, weights included.
+type estimateResult struct {
+	Bytes int64 `json:"bytes"`
+	Fits  bool  `json:"fits"`
+	Limit int64 `json:"limit"`
+	// ForwardTokens is how many tokens a step sends through the adapted layers.
+	ForwardTokens int64 `json:"forwardTokens"`
+}
+
+func (s *Session) estimate(p trainParams) (estimateResult, error) {
+	c, err := s.normalise(p)
+	if err != nil {
+		return estimateResult{}, err
+	}
+	n, err := s.estimateRun(c)
+	if err != nil {
+		return estimateResult{}, err
+	}
+	n += s.dev.InUse()
+	var tokens int
+	for _, l := range s.data.lengths(s.data.train) {
+		tokens += l
+	}
+	per := int64(tokens) / int64(len(s.data.train.examples))
+	return estimateResult{Bytes: n, Fits: n <= s.dev.Limit(), Limit: s.dev.Limit(), ForwardTokens: 2 * int64(c.est.Queries()) * int64(c.Batch) * per}, nil
+}
+
+// estimateRun is what the run needs besides what is in use: the weights and what is
+// cached already. Programs and caches that it replaces are dropped first.
+func (s *Session) estimateRun(c *runConfig) (int64, error) {
+	s.dropRunner()
+	if s.data.cachedTop != c.top {
+		s.freePrefixes()
+	}
+	r, err := s.newRunner(c.spec)
+	if err != nil {
+		return 0, err
+	}
+	defer r.close()
+	n, err := r.memory("prefix", "forward", "scores")
+	if err != nil {
+		return 0, err
+	}
+	n += s.prefixBytes(c.top) + spanBytes(int64(12*c.Queries))
+	if c.top == c.spec.Model.Layers {
+		n += r.passing(c.spec.Rows) // nothing is cached
+	}
+	return n, nil
+}

@@ -1,0 +1,300 @@
+package session
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"tabtune/engine"
+	"tabtune/engine/kernel"
+	"tabtune/lora"
+	"tabtune/lora/gguf"
+	"tabtune/lora/tokenizer"
+	"tabtune/wasm/rpc"
+)
+
+// model is an open checkpoint with its weights in device memory.
+type model struct {
+	path     string
+	file     io.Closer
+	files    []string // whose bytes are the model's
+	ckpt     *lora.Checkpoint
+	dtype    lora.DType
+	window   int // most tokens of a row; 0: the model's context
+	tok      *tokenizer.Tokenizer
+	template string // of chats, "" if the model has none
+	weights  weights
+	bytes    int64
+	info     modelInfo
+}
+
+// weights are the tensors in device memory by name: an engine.DataSource.
+type weights map[string]engine.External
+
+// Lookup implements engine.DataSource.
+func (w weights) Lookup(name string) (engine.External, bool) { e, ok := w[name]; return e, ok }
+
+type modelParams struct {
+	Path   string `json:"path"`
+	DType  string `json:"dtype"`
+	Window int    `json:"window"`
+}
+
+type modelInfo struct {
+	Name         string `json:"name"`
+	Architecture string `json:"architecture"`
+	Parameters   int64  `json:"parameters"`
+	Layers       int    `json:"layers"`
+	Dim          int    `json:"dim"`
+	Heads        int    `json:"heads"`
+	KVHeads      int    `json:"kvHeads"`
+	Vocab        int    `json:"vocab"`
+	DType        string `json:"dtype"`
+	FileBytes    int64  `json:"fileBytes"`
+	WeightBytes  int64  `json:"weightBytes"`
+	SHA256       string `json:"sha256"`
+	Chat         bool   `json:"chat"`
+}
+
+func (s *Session) openModel(t *rpc.Task, p modelParams) (modelInfo, error) {
+	s.closeModel()
+	m, err := s.readModel(t, p)
+	if err != nil {
+		if m != nil {
+			s.freeModel(m)
+		}
+		return modelInfo{}, err
+	}
+	s.model = m
+	return m.info, nil
+}
+
+// readHeader opens the file and reads all but the weights.
+func readHeader(p modelParams) (*model, error) {
+	if p.DType == "" {
+		p.DType = string(lora.Int8)
+	}
+	m := &model{path: p.Path, dtype: lora.DType(p.DType), window: p.Window}
+	switch m.dtype {
+	case lora.F32, lora.Int8, lora.Q4:
+	default:
+		return nil, invalid("dtype %q: want int8, f32 or q4", p.DType)
+	}
+	m.info.Name = strings.TrimSuffix(filepath.Base(p.Path), filepath.Ext(p.Path))
+	st, err := os.Stat(p.Path)
+	if err != nil {
+		return nil, err
+	}
+	open := m.openGGUF
+	if st.IsDir() {
+		open = m.openFolder
+	}
+	if err := open(); err != nil {
+		return m, err
+	}
+	c := &m.ckpt.Config
+	if p.Window < 0 || p.Window > c.Context {
+		return m, invalid("window: %d tokens, want 1 to the model's context %d", p.Window, c.Context)
+	}
+	if m.tok.Len() > c.Vocab {
+		return m, invalid("%s: the tokenizer has %d tokens, the embedding %d rows", p.Path, m.tok.Len(), c.Vocab)
+	}
+	for _, w := range m.ckpt.Weights(m.dtype) {
+		m.bytes += w.Bytes
+	}
+	var size int64
+	for _, path := range m.files {
+		st, err := os.Stat(path)
+		if err != nil {
+			return m, err
+		}
+		size += st.Size()
+	}
+	m.info = modelInfo{Name: m.info.Name, Architecture: c.Architecture, Parameters: c.Params(), Layers: c.Layers, Dim: c.Dim, Heads: c.Heads, KVHeads: c.KVHeads,
+		Vocab: c.Vocab, DType: string(m.dtype), FileBytes: size, WeightBytes: m.bytes, Chat: m.template != ""}
+	return m, nil
+}
+
+// openGGUF reads a GGUF file, which holds tokenizer and chat template too.
+func (m *model) openGGUF() error {
+	f, closer, err := gguf.Open(m.path)
+	if err != nil {
+		return err
+	}
+	m.file, m.files = closer, []string{m.path}
+	if m.ckpt, err = lora.NewCheckpoint(f); err != nil {
+		return err
+	}
+	vocab, err := tokenizer.FromMetadata(&f.Metadata)
+	if err != nil {
+		return err
+	}
+	if m.tok, err = tokenizer.New(vocab); err != nil {
+		return err
+	}
+	if f.Metadata.Has("tokenizer.chat_template") {
+		if m.template, err = f.Metadata.String("tokenizer.chat_template"); err != nil {
+			return err
+		}
+	}
+	if n, err := f.Metadata.String("general.name"); err == nil && n != "" {
+		m.info.Name = n // optional
+	}
+	return nil
+}
+
+// Bounds of the small files of a Hugging Face folder.
+const (
+	maxTokenizer = 64 << 20
+	maxTemplate  = 1 << 20
+)
+
+// openFolder reads a Hugging Face folder: config.json, safetensors,
+// tokenizer.json, and the chat template of tokenizer_config.json or
+// chat_template.jinja if there is one.
+func (m *model) openFolder() (err error) {
+	if m.ckpt, m.file, err = lora.OpenHuggingFace(m.path); err != nil {
+		return err
+	}
+	if m.files, err = filepath.Glob(filepath.Join(m.path, "*.safetensors")); err != nil {
+		return err
+	}
+	path := filepath.Join(m.path, "tokenizer.json")
+	b, err := lora.ReadBounded(path, maxTokenizer)
+	if err != nil {
+		return err
+	}
+	if m.tok, err = tokenizer.FromJSON(path, b); err != nil {
+		return err
+	}
+	if b, err = lora.ReadBounded(filepath.Join(m.path, "chat_template.jinja"), maxTemplate); err == nil {
+		m.template = string(b)
+		return nil
+	}
+	path = filepath.Join(m.path, "tokenizer_config.json")
+	if b, err = lora.ReadBounded(path, maxTemplate); err != nil {
+		return nil // optional
+	}
+	var c struct {
+		Template any `json:"chat_template"` // a string, or a list of named ones
+	}
+	if err := json.Unmarshal(b, &c); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	m.template, _ = c.Template.(string)
+	return nil
+}
+
+func (s *Session) readModel(t *rpc.Task, p modelParams) (*model, error) {
+	m, err := readHeader(p)
+	if err != nil {
+		return m, err
+	}
+	if err := s.fits("the model as "+string(m.dtype), m.bytes); err != nil {
+		return m, err
+	}
+	m.weights = weights{}
+	err = m.ckpt.Stream(context.Background(), m.dtype, func(w lora.WeightInfo) (lora.TensorWriter, error) {
+		addr, err := s.dev.Alloc(w.Bytes, 64)
+		if err != nil {
+			return nil, err
+		}
+		m.weights[w.Name] = engine.External{DType: w.DType, Sizes: w.Sizes, Addr: addr, Size: w.Bytes}
+		return func(off int64, b []byte) error {
+			s.dev.Write(addr+kernel.Addr(off), b)
+			return nil
+		}, nil
+	}, s.paced(t, "progress", "weights"))
+	if err != nil {
+		return m, err
+	}
+	m.info.SHA256, err = fileHash(m.files, m.info.FileBytes, s.paced(t, "progress", "checksum"))
+	return m, err
+}
+
+// fileHash is the SHA-256 of a model's files, one after the other, as 64 hex digits.
+func fileHash(paths []string, size int64, progress func(done, total int64) error) (string, error) {
+	h := sha256.New()
+	buf := make([]byte, 1<<20)
+	var done int64
+	for _, path := range paths {
+		f, err := os.Open(path)
+		if err != nil {
+			return "", err
+		}
+		for err == nil {
+			var n int
+			n, err = f.Read(buf)
+			h.Write(buf[:n])
+			done += int64(n)
+			if err == nil {
+				err = progress(done, max(size, done))
+			}
+		}
+		f.Close() // read only
+		if !errors.Is(err, io.EOF) {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), progress(size, size)
+}
+
+func (s *Session) closeModel() {
+	s.closeData()
+	s.dropRunner()
+	s.adapter = nil
+	if s.model != nil {
+		s.freeModel(s.model)
+		s.model = nil
+	}
+}
+
+func (s *Session) freeModel(m *model) {
+	for _, w := range m.weights {
+		s.dev.Free(w.Addr)
+	}
+	m.weights = nil
+	if m.file != nil {
+		m.file.Close() // read only
+	}
+}
+
+func (s *Session) tokenize(p struct {
+	Text string `json:"text"`
+}) (map[string][]int32, error) {
+	tok := s.tok
+	if s.model != nil {
+		tok = s.model.tok
+	}
+	if tok == nil {
+		return nil, rpc.Errorf("no_model", "no model or tokenizer is open")
+	}
+	ids := tok.Encode(p.Text, true)
+	if ids == nil {
+		ids = []int32{}
+	}
+	return map[string][]int32{"ids": ids}, nil
+}
+
+// openTokenizer reads a model file's vocabulary without its weights, for tokenize
+// while no model is open.
+func (s *Session) openTokenizer(p struct {
+	Path string `json:"path"`
+}) (map[string]int, error) {
+	m, err := readHeader(modelParams{Path: p.Path})
+	if m != nil && m.file != nil {
+		defer m.file.Close() // read only
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.tok = m.tok
+	return map[string]int{"vocab": m.tok.Len()}, nil
+}

@@ -1,0 +1,368 @@
+package session
+
+import (
+	"context"
+	"slices"
+
+	"tabtune/engine"
+	"tabtune/engine/kernel"
+	"tabtune/engine/pte"
+	"tabtune/lora"
+	"tabtune/lora/replay"
+)
+
+// runner drives one training program through its contract.
+type runner struct {
+	s    *Session
+	spec lora.Spec
+	file *pte.Program
+	prog *engine.Program
+	// lastSeeds and lastCoefs are the update that the next forward applies.
+	lastSeeds []int64
+	lastCoefs []float32
+}
+
+func (s *Session) newRunner(spec lora.Spec) (*runner, error) {
+	m, err := s.needModel()
+	if err != nil {
+		return nil, err
+	}
+	// Validate also fills in the defaults that this runner goes by, such as how many rows prefix takes.
+	if err := spec.Validate(); err != nil {
+		return nil, invalid("%v", err)
+	}
+	file, err := lora.Build(spec)
+	if err != nil {
+		return nil, invalid("%v", err)
+	}
+	prog, err := engine.Load(s.dev, file, engine.Options{Data: []engine.DataSource{m.weights}, ShareArena: true})
+	if err != nil {
+		return nil, err
+	}
+	q := max(spec.Queries, 1)
+	return &runner{s: s, spec: spec, file: file, prog: prog, lastSeeds: make([]int64, q), lastCoefs: make([]float32, q)}, nil
+}
+
+func (r *runner) close() { r.prog.Close() }
+
+func (s *Session) dropRunner() {
+	if s.runner != nil {
+		s.runner.close()
+		s.runner = nil
+	}
+}
+
+// memory is what the named methods need together: they share an arena.
+func (r *runner) memory(methods ...string) (int64, error) {
+	var arena, constants, buffers int64
+	for _, name := range methods {
+		m, err := r.prog.Method(name)
+		if err != nil {
+			return 0, err
+		}
+		p := m.Memory()
+		arena = max(arena, p.Arena)
+		constants, buffers = max(constants, p.Constants), max(buffers, p.Buffers)
+	}
+	return arena + constants + buffers, nil
+}
+
+// row is one row of a forward: an example's tokens, or its cached prefix.
+type row struct {
+	ids    []int32
+	prefix kernel.Addr // f32[len(ids), dim]; 0: run prefix now
+}
+
+// prefixes runs prefix over rows (at most spec.PrefixRows) and returns the
+// output's address, valid until the next call, and its row length in tokens.
+func (r *runner) prefixes(rows []row) (kernel.Addr, int, error) {
+	m, err := r.prog.Method("prefix")
+	if err != nil {
+		return 0, 0, err
+	}
+	width := longest(rows)
+	ids := make([]int64, len(rows)*width)
+	for i, row := range rows {
+		for j, id := range row.ids {
+			ids[i*width+j] = int64(id)
+		}
+	}
+	if err := m.SetInput(0, engine.Int64s(ids, len(rows), width)); err != nil {
+		return 0, 0, err
+	}
+	if err := m.Execute(context.Background()); err != nil {
+		return 0, 0, err
+	}
+	out, err := m.Output(0)
+	return out.Addr, width, err
+}
+
+func longest(rows []row) int {
+	n := 1
+	for _, r := range rows {
+		n = max(n, len(r.ids))
+	}
+	return n
+}
+
+// fill writes rows, repeated so many times, to h (input 0 of a method) and
+// returns T. Positions behind a row's end are zero: causal attention keeps them
+// out of every scored position.
+func (r *runner) fill(m *engine.Method, rows []row, repeat int) (int, error) {
+	dev := r.s.dev
+	line := int64(4 * r.spec.Model.Dim)
+	rows, free, err := r.withPrefixes(rows)
+	defer free()
+	if err != nil {
+		return 0, err
+	}
+	width := longest(rows)
+	h, err := m.InputView(0, len(rows)*repeat, width, r.spec.Model.Dim)
+	if err != nil {
+		return 0, err
+	}
+	one := int64(width) * line
+	for i, row := range rows {
+		at, n := h.Addr+kernel.Addr(int64(i)*one), int64(len(row.ids))*line
+		dev.MemCopy(at, row.prefix, n)
+		dev.MemSet(at+kernel.Addr(n), 0, one-n)
+	}
+	all := one * int64(len(rows))
+	for k := 1; k < repeat; k++ {
+		dev.MemCopy(h.Addr+kernel.Addr(int64(k)*all), h.Addr, all)
+	}
+	return width, nil
+}
+
+// withPrefixes runs prefix for the rows that have none cached, into memory that
+// free gives back.
+func (r *runner) withPrefixes(rows []row) (out []row, free func(), err error) {
+	dev := r.s.dev
+	line := int64(4 * r.spec.Model.Dim)
+	out = slices.Clone(rows)
+	var taken []kernel.Addr
+	free = func() {
+		for _, a := range taken {
+			dev.Free(a)
+		}
+	}
+	for i := 0; i < len(out); i++ {
+		if out[i].prefix != 0 {
+			continue
+		}
+		end := i + 1
+		for end < len(out) && end-i < r.spec.PrefixRows && out[end].prefix == 0 {
+			end++
+		}
+		src, width, err := r.prefixes(out[i:end])
+		if err != nil {
+			return nil, free, err
+		}
+		size := int64(end-i) * int64(width) * line
+		at, err := dev.Alloc(size, 64)
+		if err != nil {
+			return nil, free, err
+		}
+		taken = append(taken, at)
+		dev.MemCopy(at, src, size)
+		for k := i; k < end; k++ {
+			out[k].prefix = at + kernel.Addr(int64(k-i)*int64(width)*line)
+		}
+		i = end - 1
+	}
+	return out, free, nil
+}
+
+// passing is what withPrefixes takes for so many rows that have none cached.
+func (r *runner) passing(rows int) int64 {
+	return int64(rows) * spanBytes(int64(r.spec.Window)*int64(4*r.spec.Model.Dim))
+}
+
+// spanBytes is what an allocation of n bytes takes of the device.
+func spanBytes(n int64) int64 { return (n + 63) &^ 63 }
+
+// last returns the positions of every row's last token, flattened over T = width.
+func last(rows []row, repeat, width int) []int64 {
+	out := make([]int64, 0, len(rows)*repeat)
+	for k := 0; k < repeat; k++ {
+		for i, r := range rows {
+			out = append(out, int64((k*len(rows)+i)*width+len(r.ids)-1))
+		}
+	}
+	return out
+}
+
+// forward applies the pending update and returns the loss of every row in every
+// replica, replica-major, for the perturbations of seeds.
+func (r *runner) forward(rows []row, targets []int64, seeds []int64, eps float32) ([]float32, error) {
+	m, err := r.prog.Method("forward")
+	if err != nil {
+		return nil, err
+	}
+	reps := r.spec.Replicas()
+	width, err := r.fill(m, rows, reps)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]int64, 0, len(targets)*reps)
+	for k := 0; k < reps; k++ {
+		all = append(all, targets...)
+	}
+	in := []engine.Tensor{engine.Int64s(last(rows, reps, width), len(rows)*reps), engine.Int64s(all, len(all))}
+	if len(r.spec.Modules) > 0 {
+		in = append(in, engine.Int64s(seeds, len(seeds)), engine.Float32s([]float32{eps}),
+			engine.Int64s(r.lastSeeds, len(r.lastSeeds)), engine.Float32s(r.lastCoefs, len(r.lastCoefs)))
+	}
+	for i, t := range in {
+		if err := m.SetInput(i+1, t); err != nil {
+			return nil, err
+		}
+	}
+	if err := m.Execute(context.Background()); err != nil {
+		return nil, err
+	}
+	clear(r.lastCoefs)
+	out, err := m.Output(0)
+	if err != nil {
+		return nil, err
+	}
+	return r.prog.ReadFloat32s(out), nil
+}
+
+// update leaves a step's seeds and coefficients for the next forward.
+func (r *runner) update(seeds []int64, coefs []float32) {
+	copy(r.lastSeeds, seeds)
+	copy(r.lastCoefs, coefs)
+}
+
+// flush applies the pending update now, with a forward of one token a replica.
+func (r *runner) flush() error {
+	if !slices.ContainsFunc(r.lastCoefs, func(c float32) bool { return c != 0 }) {
+		return nil
+	}
+	_, err := r.forward([]row{{ids: []int32{0}}}, []int64{0}, make([]int64, len(r.lastSeeds)), 0)
+	return err
+}
+
+// scores returns the log-probabilities [rows, labels] of the label tokens with
+// the current adapter.
+func (r *runner) scores(rows []row) ([]float32, error) {
+	m, err := r.prog.Method("scores")
+	if err != nil {
+		return nil, err
+	}
+	width, err := r.fill(m, rows, 1)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.SetInput(1, engine.Int64s(last(rows, 1, width), len(rows))); err != nil {
+		return nil, err
+	}
+	if err := m.Execute(context.Background()); err != nil {
+		return nil, err
+	}
+	out, err := m.Output(0)
+	if err != nil {
+		return nil, err
+	}
+	return r.prog.ReadFloat32s(out), nil
+}
+
+// logits returns the scores of all tokens after ids.
+func (r *runner) logits(ids []int32) ([]float32, error) {
+	m, err := r.prog.Method("logits")
+	if err != nil {
+		return nil, err
+	}
+	rows := []row{{ids: ids}}
+	width, err := r.fill(m, rows, 1)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.SetInput(1, engine.Int64s(last(rows, 1, width), 1)); err != nil {
+		return nil, err
+	}
+	if err := m.Execute(context.Background()); err != nil {
+		return nil, err
+	}
+	out, err := m.Output(0)
+	if err != nil {
+		return nil, err
+	}
+	return r.prog.ReadFloat32s(out), nil
+}
+
+// buffers calls f for every B of the program, in the order of the adapters.
+func (r *runner) buffers(f func(i int, a lora.Adapted, b engine.View) error) error {
+	if len(r.spec.Modules) == 0 {
+		return nil
+	}
+	m, err := r.prog.Method("forward")
+	if err != nil {
+		return err
+	}
+	for i, a := range r.spec.Adapters() {
+		v, err := m.Buffer(lora.BufferName(a.Name))
+		if err != nil {
+			return err
+		}
+		if err := f(i, a, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readB copies every B to Go's memory; writeB is its inverse (nil: zeros).
+func (r *runner) readB() ([][]float32, error) {
+	var out [][]float32
+	err := r.buffers(func(_ int, _ lora.Adapted, b engine.View) error {
+		out = append(out, r.prog.ReadFloat32s(b))
+		return nil
+	})
+	return out, err
+}
+
+func (r *runner) writeB(bs [][]float32) error {
+	clear(r.lastCoefs)
+	return r.buffers(func(i int, _ lora.Adapted, b engine.View) error {
+		if bs == nil {
+			r.s.dev.MemSet(b.Addr, 0, b.Bytes())
+			return nil
+		}
+		return r.prog.Write(b, engine.Float32s(bs[i], b.Sizes...))
+	})
+}
+
+// apply subtracts sum_j coefs[j] z(seeds[j]) from the buffers at once, with the
+// kernel and so with the bits of the program's own update.
+func (r *runner) apply(seeds []int64, coefs []float32) error {
+	if len(seeds) == 0 || len(seeds) > replay.MaxSeeds || len(coefs) != len(seeds) {
+		return invalid("a step has %d seeds and %d coefficients", len(seeds), len(coefs))
+	}
+	dev, n := r.s.dev, int64(len(seeds))
+	scratch, err := dev.Alloc(12*n, 64)
+	if err != nil {
+		return err
+	}
+	defer dev.Free(scratch)
+	dev.Write(scratch, engine.Int64s(seeds, len(seeds)).Data)
+	dev.Write(scratch+kernel.Addr(8*n), engine.Float32s(coefs, len(coefs)).Data)
+	return r.buffers(func(_ int, a lora.Adapted, b engine.View) error {
+		dev.ZoUpdate(0, b.Addr, scratch, scratch+kernel.Addr(8*n), int32(len(seeds)), a.Base, int32(b.Len()))
+		return nil
+	})
+}
+
+// replay applies recorded steps to the buffers.
+func (r *runner) replay(steps []replay.Record, progress func(done, total int64) error) error {
+	for i, s := range steps {
+		if err := r.apply(s.Seeds, s.Coefs); err != nil {
+			return err
+		}
+		if err := progress(int64(i+1), int64(len(steps))); err != nil {
+			return err
+		}
+	}
+	return nil
+}

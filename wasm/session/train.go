@@ -1,0 +1,429 @@
+package session
+
+import (
+	"errors"
+	"time"
+
+	"tabtune/lora/peft"
+	"tabtune/lora/replay"
+	"tabtune/wasm/rpc"
+	"tabtune/zo"
+	"tabtune/zo/task"
+)
+
+// score is a result on validation rows.
+type score struct {
+	Step     int     `json:"step"`
+	Accuracy float64 `json:"accuracy"`
+	Loss     float64 `json:"loss"`
+}
+
+type trainResult struct {
+	Steps         int     `json:"steps"`
+	Rows          int64   `json:"rows"`
+	RowsPerSecond float64 `json:"rowsPerSecond"`
+	PeakBytes     int64   `json:"peakBytes"`
+	ZeroShot      score   `json:"zeroShot"`
+	Accuracy      float64 `json:"accuracy"`
+	Loss          float64 `json:"loss"`
+	Best          score   `json:"best"`
+	LR            float64 `json:"lr"`
+	Seconds       float64 `json:"seconds"`
+}
+
+type evalEvent struct {
+	Type string `json:"type"` // "eval"
+	score
+	Best bool `json:"best"`
+}
+
+type stepEvent struct {
+	Type          string  `json:"type"` // "step"
+	Step          int     `json:"step"`
+	Steps         int     `json:"steps"` // 0 while a run by minutes does not know
+	Loss          float64 `json:"loss"`
+	LR            float64 `json:"lr"`
+	Rows          int64   `json:"rows"`
+	RowsPerSecond float64 `json:"rowsPerSecond"`
+	SecondsLeft   float64 `json:"secondsLeft"`
+	PeakBytes     int64   `json:"peakBytes"`
+}
+
+// run is a training run in progress.
+type run struct {
+	s       *Session
+	t       *rpc.Task
+	c       *runConfig
+	r       *runner
+	files   *runFiles // nil without an out folder
+	sampler *task.Sampler
+	step    int
+	rows    int64 // forward rows of training, the unit of cost
+	spent   time.Duration
+	before  time.Duration // of earlier sittings of the run
+	res     trainResult
+	bestB   [][]float32
+}
+
+func (s *Session) train(t *rpc.Task, p trainParams) (trainResult, error) {
+	c, err := s.normalise(p)
+	if err != nil {
+		return trainResult{}, err
+	}
+	est, err := s.estimateRun(c)
+	if err != nil {
+		return trainResult{}, err
+	}
+	if err := s.fits("this run", est); err != nil {
+		return trainResult{}, err
+	}
+	s.adapter = nil
+	s.dev.ResetPeak()
+	u := &run{s: s, t: t, c: c}
+	if u.r, err = s.programFor(c); err != nil {
+		return trainResult{}, err
+	}
+	ended := false
+	defer func() {
+		u.close()
+		if !ended {
+			s.dropRunner() // its adapter is half trained and nobody's
+		}
+	}()
+	if err := u.begin(); err != nil {
+		return trainResult{}, err
+	}
+	if err := u.loop(); err != nil {
+		return trainResult{}, err
+	}
+	res, err := u.finish()
+	ended = err == nil
+	return res, err
+}
+
+func (s *Session) programFor(c *runConfig) (*runner, error) {
+	s.dropRunner()
+	r, err := s.newRunner(c.spec)
+	if err != nil {
+		return nil, err
+	}
+	s.runner = r
+	return r, nil
+}
+
+func (u *run) close() {
+	if u.files != nil {
+		u.files.close()
+	}
+}
+
+// begin opens the run's files, evaluates the model as it is or rebuilds the state
+// of an interrupted run, and settles the learning rate.
+func (u *run) begin() (err error) {
+	s, d := u.s, u.s.data
+	if u.sampler, err = task.NewSampler(d.lengths(d.train), u.c.Batch, u.c.Seed); err != nil {
+		return err
+	}
+	s.cacheFor(u.c.top)
+	if u.c.Out != "" {
+		if u.files, err = openRun(u); err != nil {
+			return err
+		}
+	}
+	if u.files != nil && u.files.resumed != nil {
+		return u.restore(u.files.resumed)
+	}
+	z, _, err := u.evaluate()
+	if err != nil {
+		return err
+	}
+	u.res.ZeroShot, u.res.Best = z, z
+	if err := u.keepBest(); err != nil {
+		return err
+	}
+	if err := u.emitEval(z, true); err != nil {
+		return err
+	}
+	if u.c.lr == 0 {
+		if err := u.findLR(); err != nil {
+			return err
+		}
+	}
+	u.res.LR = u.c.lr
+	if err := u.t.Emit(map[string]any{"type": "lr", "lr": u.c.lr}); err != nil {
+		return err
+	}
+	if u.files != nil {
+		return u.files.start(u)
+	}
+	return nil
+}
+
+func (u *run) keepBest() (err error) {
+	if u.c.spec.Modules != nil {
+		u.bestB, err = u.r.readB()
+	}
+	return err
+}
+
+func (u *run) evaluate() (score, []prediction, error) {
+	if err := u.r.flush(); err != nil {
+		return score{}, nil, err
+	}
+	rows := u.s.data.val
+	if u.c.EvalRows > 0 && u.c.EvalRows < len(rows) {
+		rows = rows[:u.c.EvalRows]
+	}
+	sc, pred, err := u.s.evaluate(u.t, u.r, rows)
+	sc.Step = u.step
+	return sc, pred, err
+}
+
+func (u *run) emitEval(sc score, best bool) error {
+	e := evalEvent{"eval", sc, best}
+	if u.files != nil {
+		if err := u.files.metric(e); err != nil {
+			return err
+		}
+	}
+	return u.t.Emit(e)
+}
+
+// progress is how far the run is, 0 to 1.
+func (u *run) progress() float64 {
+	if u.c.Minutes > 0 {
+		return (u.before + u.spent).Minutes() / u.c.Minutes
+	}
+	return float64(u.step) / float64(u.c.Steps)
+}
+
+// losses returns the mean loss of every perturbed copy on the batch.
+func (u *run) losses(rows []row, targets, seeds []int64) ([]float64, error) {
+	eps := float32(u.c.Eps)
+	if !u.c.est.Sequential() {
+		nll, err := u.r.forward(rows, targets, seeds, eps)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]float64, u.c.spec.Replicas())
+		return out, zo.Means(out, nll)
+	}
+	out := make([]float64, 2*len(seeds))
+	for j := range seeds {
+		for side, sign := range []float32{1, -1} {
+			nll, err := u.perturbed(rows, targets, seeds[j:j+1], sign*eps)
+			if err != nil {
+				return nil, err
+			}
+			if err := zo.Means(out[2*j+side:2*j+side+1], nll); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// batch returns the rows and targets of a step.
+func (u *run) batch(step int64) ([]row, []int64, error) {
+	index, err := u.sampler.Batch(step)
+	if err != nil {
+		return nil, nil, err
+	}
+	train := u.s.data.train
+	items := make([]item, len(index))
+	for i, x := range index {
+		items[i] = train.item(x)
+	}
+	if err := u.s.cache(u.t, u.r, items); err != nil {
+		return nil, nil, err
+	}
+	rows, targets := make([]row, len(index)), make([]int64, len(index))
+	for i, it := range items {
+		rows[i], targets[i] = it.row(), int64(it.example.Label)
+	}
+	return rows, targets, nil
+}
+
+// advance does one step at the given rate and returns its loss.
+func (u *run) advance(step int, lr float64) (loss float64, seeds []int64, coefs []float32, err error) {
+	rows, targets, err := u.batch(int64(step))
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	seeds, coefs = make([]int64, u.c.est.Queries()), make([]float32, u.c.est.Queries())
+	zo.Seeds(seeds, u.c.Seed, step)
+	losses, err := u.losses(rows, targets, seeds)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	if err := u.c.est.Coefficients(coefs, losses, lr, u.c.Eps); err != nil {
+		return 0, nil, nil, err
+	}
+	for _, l := range losses {
+		loss += l / float64(len(losses))
+	}
+	return loss, seeds, coefs, u.apply(seeds, coefs)
+}
+
+// apply leaves the update for the next forward, or does it now where the program
+// holds fewer directions than the step has.
+func (u *run) apply(seeds []int64, coefs []float32) error {
+	if u.c.full() {
+		return u.applyFull(seeds, coefs)
+	}
+	if len(seeds) > len(u.r.lastSeeds) {
+		return u.r.apply(seeds, coefs)
+	}
+	u.r.update(seeds, coefs)
+	return nil
+}
+
+func (u *run) done() bool {
+	if u.c.Minutes > 0 {
+		return u.progress() >= 1
+	}
+	return u.step >= u.c.Steps
+}
+
+// evalDue says whether the step just made is one to evaluate after.
+func (u *run) evalDue() bool { return u.step%u.c.EvalEvery == 0 || u.done() }
+
+func (u *run) loop() error {
+	began, first := u.s.now(), u.step
+	base := u.before
+	for !u.done() {
+		lr := u.c.schedule(u.c.lr, u.progress())
+		loss, seeds, coefs, err := u.advance(u.step, lr)
+		if err != nil {
+			return err
+		}
+		if u.files != nil {
+			if err := u.files.log.Append(replay.Record{Step: int64(u.step), Seeds: seeds, Coefs: coefs}); err != nil {
+				return err
+			}
+		}
+		u.step++
+		u.rows += int64(2 * u.c.est.Queries() * u.c.Batch)
+		u.spent = u.s.now().Sub(began)
+		u.before = base
+		rate := 0.0 // steps a second
+		if u.spent > 0 {
+			rate = float64(u.step-first) / u.spent.Seconds()
+		}
+		e := stepEvent{Type: "step", Step: u.step, Steps: u.c.Steps, Loss: loss, LR: lr, Rows: u.rows,
+			RowsPerSecond: rate * float64(2*u.c.est.Queries()*u.c.Batch), PeakBytes: u.s.dev.Peak()}
+		if u.c.Minutes > 0 {
+			e.Steps = 0
+			e.SecondsLeft = max(0, 60*u.c.Minutes-(u.before+u.spent).Seconds())
+		} else if rate > 0 {
+			e.SecondsLeft = float64(u.c.Steps-u.step) / rate
+		}
+		if u.files != nil {
+			if err := u.files.metric(e); err != nil {
+				return err
+			}
+		}
+		if err := u.t.Emit(e); err != nil {
+			return err
+		}
+		if u.evalDue() {
+			if err := u.evalStep(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (u *run) evalStep() error {
+	sc, _, err := u.evaluate()
+	if err != nil {
+		return err
+	}
+	u.res.Accuracy, u.res.Loss = sc.Accuracy, sc.Loss
+	best := sc.Loss < u.res.Best.Loss
+	if best {
+		u.res.Best = sc
+		if err := u.keepBest(); err != nil {
+			return err
+		}
+	}
+	if err := u.emitEval(sc, best); err != nil {
+		return err
+	}
+	if u.files != nil {
+		if err := u.files.checkpoint(u, false); err != nil {
+			return err
+		}
+		return u.t.Emit(map[string]any{"type": "checkpoint", "step": u.step})
+	}
+	return nil
+}
+
+// finish keeps the best adapter and writes the run's summary.
+func (u *run) finish() (trainResult, error) {
+	u.res.Steps, u.res.Rows, u.res.LR = u.step, u.rows, u.c.lr
+	u.res.Seconds = (u.before + u.spent).Seconds()
+	if u.spent > 0 {
+		u.res.RowsPerSecond = float64(u.rows) / u.res.Seconds
+	}
+	u.res.PeakBytes = u.s.dev.Peak()
+	if !u.c.full() {
+		if err := u.r.writeB(u.bestB); err != nil {
+			return u.res, err
+		}
+		u.s.adapter = u.adapter()
+	}
+	if u.files != nil {
+		if err := u.files.checkpoint(u, true); err != nil {
+			return u.res, err
+		}
+	}
+	return u.res, nil
+}
+
+// adapter is the best adapter so far.
+func (u *run) adapter() *adapter {
+	a := &adapter{spec: u.c.spec, peft: peft.Adapter{Rank: u.c.Rank, Alpha: u.c.Alpha, BaseModel: u.s.model.info.Name}}
+	for i, ad := range u.c.spec.Adapters() {
+		a.peft.Modules = append(a.peft.Modules, peft.Module{Name: ad.Name, In: ad.In, Out: ad.Out, A: u.c.spec.MatrixA(i), B: u.bestB[i]})
+	}
+	return a
+}
+
+// findLR runs the range test from the initial adapter and goes back to it.
+func (u *run) findLR() error {
+	if u.c.full() {
+		return invalid("lr: the learning-rate finder needs an adapter; give a number when all weights are trained")
+	}
+	probe := u.s.data.probe(64)
+	at, _, err := u.s.evaluate(u.t, u.r, probe)
+	if err != nil {
+		return err
+	}
+	f := zo.NewFinder(1.0/1024, at.Loss)
+	for step := 0; ; step++ {
+		_, _, _, err := u.advance(step, f.LR())
+		var diverged *zo.Diverged
+		if errors.As(err, &diverged) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := u.r.flush(); err != nil {
+			return err
+		}
+		if at, _, err = u.s.evaluate(u.t, u.r, probe); err != nil {
+			return err
+		}
+		if err := u.t.Emit(map[string]any{"type": "lr", "lr": f.LR(), "loss": at.Loss, "trying": true}); err != nil {
+			return err
+		}
+		if f.Observe(at.Loss) {
+			break
+		}
+	}
+	u.c.lr = f.Choose()
+	return u.r.writeB(nil)
+}

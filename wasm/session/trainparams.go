@@ -1,0 +1,163 @@
+package session
+
+import (
+	"encoding/json"
+	"math"
+
+	"tabtune/lora"
+	"tabtune/zo"
+)
+
+// trainParams are train.start's. Zero values take the defaults of normalise.
+type trainParams struct {
+	Estimator string          `json:"estimator"`
+	Queries   int             `json:"queries"`
+	Batch     int             `json:"batch"`
+	Eps       float64         `json:"eps"`
+	LR        json.RawMessage `json:"lr"` // a number or "auto"
+	Schedule  string          `json:"schedule"`
+	Rank      int             `json:"rank"`
+	Alpha     float64         `json:"alpha"`
+	Modules   []string        `json:"modules"`
+	Layers    json.RawMessage `json:"layers"` // the top k, or "all"
+	Steps     int             `json:"steps"`
+	Rows      int             `json:"rows"`
+	Minutes   float64         `json:"minutes"`
+	Seed      int64           `json:"seed"`
+	EvalEvery int             `json:"evalEvery"`
+	EvalRows  int             `json:"evalRows"`
+	Out       string          `json:"out"`
+	Resume    bool            `json:"resume"`
+}
+
+// runConfig is trainParams, checked and complete.
+type runConfig struct {
+	trainParams
+	lr        float64 // 0: to be found
+	top       int
+	evalGiven bool
+	est       zo.Estimator
+	schedule  zo.Schedule
+	spec      lora.Spec
+}
+
+func (s *Session) normalise(p trainParams) (*runConfig, error) {
+	m, err := s.needModel()
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.needData()
+	if err != nil {
+		return nil, err
+	}
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	if p.Estimator == "" {
+		p.Estimator = "prge"
+	}
+	def(&p.Queries, map[string]int{"mezo": 1}[p.Estimator])
+	def(&p.Queries, 4)
+	def(&p.Batch, 4)
+	def(&p.Rank, 16)
+	if p.Eps == 0 {
+		p.Eps = 1e-2
+	}
+	if p.Alpha == 0 {
+		p.Alpha = 32
+	}
+	if p.Schedule == "" {
+		p.Schedule = "linear"
+	}
+	if len(p.Modules) == 0 {
+		p.Modules = []string{"q", "v"}
+	}
+	c := &runConfig{trainParams: p}
+	if c.top, err = topLayers(p.Layers, &m.ckpt.Config); err != nil {
+		return nil, err
+	}
+	if len(p.LR) > 0 && string(p.LR) != `"auto"` && string(p.LR) != "null" {
+		if err := json.Unmarshal(p.LR, &c.lr); err != nil || !(c.lr > 0) {
+			return nil, invalid("lr: %s, want a positive number or \"auto\"", p.LR)
+		}
+	}
+	if !(p.Eps > 0 && p.Eps < 10) {
+		return nil, invalid("eps: %g, want a number between 0 and 10", p.Eps)
+	}
+	if p.Batch < 1 || p.Batch > 4096 {
+		return nil, invalid("batch: %d, want 1 to 4096", p.Batch)
+	}
+	if c.est, err = zo.New(p.Estimator, p.Queries); err != nil {
+		return nil, invalid("%v", err)
+	}
+	if c.schedule, err = zo.NewSchedule(p.Schedule); err != nil {
+		return nil, invalid("%v", err)
+	}
+	given := 0
+	for _, set := range []bool{p.Steps != 0, p.Rows != 0, p.Minutes != 0} {
+		if set {
+			given++
+		}
+	}
+	switch {
+	case given > 1:
+		return nil, invalid("give one of steps, rows and minutes")
+	case given == 0:
+		c.Steps = 200
+	case p.Steps < 0 || p.Rows < 0 || p.Minutes < 0 || math.IsNaN(p.Minutes) || math.IsInf(p.Minutes, 0):
+		return nil, invalid("steps, rows and minutes are positive numbers")
+	}
+	perStep := 2 * p.Queries * p.Batch
+	if p.Rows > 0 {
+		c.Steps = max(1, p.Rows/perStep)
+	}
+	c.spec = lora.Spec{Model: m.ckpt.Config, DType: m.dtype, Modules: p.Modules, Top: c.top, Rank: p.Rank, Alpha: p.Alpha,
+		Queries: p.Queries, Sides: c.est.Sides(), Seed: p.Seed, Window: d.window, Labels: d.labelTokens()}
+	if c.est.Sequential() {
+		c.spec.Queries = 1
+	}
+	if len(p.Modules) == 1 && p.Modules[0] == fullModules {
+		if err := c.fullWeights(m); err != nil {
+			return nil, err
+		}
+	}
+	reps := c.spec.Replicas()
+	c.spec.Rows = reps * p.Batch
+	// Evaluation takes as many rows at once, but at least 16 where that costs little.
+	c.spec.Rows = max(c.spec.Rows, (16+reps-1)/reps*reps)
+	c.spec.Scored = c.spec.Rows
+	if err := c.spec.Validate(); err != nil {
+		return nil, invalid("%v", err)
+	}
+	c.evalGiven = c.EvalEvery != 0
+	if !c.evalGiven {
+		c.EvalEvery = max(10, min(c.Steps/6, 50))
+	}
+	if c.EvalEvery < 0 || c.EvalRows < 0 {
+		return nil, invalid("evalEvery and evalRows are not negative")
+	}
+	return c, nil
+}
+
+// topLayers reads a number of layers or "all"; nothing means 4.
+func topLayers(raw json.RawMessage, c *lora.Config) (int, error) {
+	top := min(4, c.Layers)
+	switch {
+	case len(raw) == 0 || string(raw) == "null":
+	case string(raw) == `"all"`:
+		top = c.Layers
+	default:
+		if err := json.Unmarshal(raw, &top); err != nil || top < 1 || top > c.Layers {
+			return 0, invalid("layers: %s, want 1 to %d or \"all\"", raw, c.Layers)
+		}
+	}
+	return top, nil
+}
+
+// fullModules is the value of modules that trains all weights instead of an
+// adapter (MeZO's own form).
+const fullModules = "weights"
+
+func (c *runConfig) full() bool { return len(c.spec.Modules) == 0 }
