@@ -1,0 +1,313 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+)
+
+// Hello is what the module says of itself.
+type Hello struct {
+	Version     string `json:"version"`
+	Threads     int    `json:"threads"`
+	DeviceBytes int64  `json:"deviceBytes"` // most device memory it may use
+}
+
+// ModelParams says which model to open and how to hold its weights.
+type ModelParams struct {
+	Path   string `json:"path"`             // a .gguf file
+	DType  string `json:"dtype,omitempty"`  // int8 (default), f32, q4
+	Window int    `json:"window,omitempty"` // tokens a row; 0 means the module's default
+}
+
+// ModelInfo describes an open model. Sizes are in bytes.
+type ModelInfo struct {
+	Name         string `json:"name"`
+	Architecture string `json:"architecture"`
+	Parameters   int64  `json:"parameters"`
+	Layers       int    `json:"layers"`
+	Dim          int    `json:"dim"`
+	Heads        int    `json:"heads"`
+	KVHeads      int    `json:"kvHeads"`
+	Vocab        int    `json:"vocab"`
+	DType        string `json:"dtype"`
+	FileBytes    int64  `json:"fileBytes"`
+	WeightBytes  int64  `json:"weightBytes"`
+	SHA256       string `json:"sha256"`
+	Chat         bool   `json:"chat"` // has a chat template
+}
+
+// Progress is an event that counts. Done and Total are bytes or rows, by phase.
+type Progress struct {
+	Type  string `json:"type"`
+	Phase string `json:"phase"`
+	Done  int64  `json:"done"`
+	Total int64  `json:"total"`
+}
+
+// DataParams says which rows to read and how to turn them into prompts.
+type DataParams struct {
+	Path        string     `json:"path"`
+	Format      string     `json:"format,omitempty"` // csv, tsv, jsonl; by the file's name when empty
+	TextColumn  string     `json:"textColumn,omitempty"`
+	LabelColumn string     `json:"labelColumn,omitempty"`
+	Template    string     `json:"template,omitempty"` // holds {text} and {label}
+	Verbalizers []string   `json:"verbalizers,omitempty"`
+	Labels      []string   `json:"labels,omitempty"`
+	Val         *ValParams `json:"val,omitempty"`
+	TrainRows   int        `json:"trainRows,omitempty"` // at most so many
+	Window      int        `json:"window,omitempty"`
+	Seed        int64      `json:"seed"`
+}
+
+// ValParams says where validation rows come from: a file of their own, or Rows rows held out of the data.
+type ValParams struct {
+	Path string `json:"path,omitempty"`
+	Rows int    `json:"rows,omitempty"` // with Path: at most so many of it
+}
+
+// DataInfo describes the data that was read.
+type DataInfo struct {
+	TrainRows int       `json:"trainRows"`
+	ValRows   int       `json:"valRows"`
+	Longest   int       `json:"longest"` // tokens of the longest prompt
+	Labels    []Label   `json:"labels"`
+	Preview   []Preview `json:"preview"`
+	Warnings  []Warning `json:"warnings"`
+}
+
+// Label is a class and the token that stands for it.
+type Label struct {
+	Name       string `json:"name"`
+	Verbalizer string `json:"verbalizer"`
+	Token      int    `json:"token"`
+	Count      int    `json:"count"` // training rows
+}
+
+// Preview is a row as the model will see it.
+type Preview struct {
+	Text   string `json:"text"`
+	Prompt string `json:"prompt"`
+	Label  string `json:"label"`
+	Tokens int    `json:"tokens"`
+}
+
+// Warning is something about the data that a person should know before the run. Rows are numbers of rows in the file.
+type Warning struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Rows    []int  `json:"rows"`
+}
+
+// TrainParams configures a run. Zero values are left to the module's defaults. Give one of Steps, Rows and Minutes.
+type TrainParams struct {
+	Estimator string          `json:"estimator,omitempty"` // prge (default), mezo
+	Queries   int             `json:"queries,omitempty"`
+	Batch     int             `json:"batch,omitempty"`
+	Eps       float64         `json:"eps,omitempty"`
+	LR        json.RawMessage `json:"lr,omitempty"`       // AutoLR or LR(x)
+	Schedule  string          `json:"schedule,omitempty"` // linear (default), constant
+	Rank      int             `json:"rank,omitempty"`
+	Alpha     float64         `json:"alpha,omitempty"`
+	Modules   []string        `json:"modules,omitempty"` // q k v o gate up down
+	Layers    json.RawMessage `json:"layers,omitempty"`  // AllLayers or Layers(k), the top k
+	Steps     int             `json:"steps,omitempty"`
+	Rows      int             `json:"rows,omitempty"`
+	Minutes   float64         `json:"minutes,omitempty"`
+	Seed      int64           `json:"seed"`
+	EvalEvery int             `json:"evalEvery,omitempty"` // steps between evaluations
+	EvalRows  int             `json:"evalRows,omitempty"`  // at most so many validation rows each time
+	Out       string          `json:"out,omitempty"`       // folder of the run, under a writable mount
+	Resume    bool            `json:"resume,omitempty"`    // go on from Out's replay log if there is one
+}
+
+// AutoLR asks for the learning-rate finder; AllLayers adapts every layer.
+var (
+	AutoLR    = json.RawMessage(`"auto"`)
+	AllLayers = json.RawMessage(`"all"`)
+)
+
+// LR is a fixed learning rate, which must be finite.
+func LR(lr float64) json.RawMessage { b, _ := json.Marshal(lr); return b }
+
+// Layers adapts the top k layers.
+func Layers(k int) json.RawMessage { b, _ := json.Marshal(k); return b }
+
+// TrainEvent is one event of a run. Which fields are set depends on Type:
+// prefix (Done, Total), lr (LR), eval (Step, Accuracy, Loss, Best), step (Step to PeakBytes), checkpoint (Step).
+type TrainEvent struct {
+	Type          string  `json:"type"`
+	Done          int64   `json:"done"`
+	Total         int64   `json:"total"`
+	Step          int     `json:"step"`
+	Steps         int     `json:"steps"`
+	Loss          float64 `json:"loss"`
+	Accuracy      float64 `json:"accuracy"`
+	Best          bool    `json:"best"`
+	LR            float64 `json:"lr"`
+	Rows          int64   `json:"rows"`
+	RowsPerSecond float64 `json:"rowsPerSecond"`
+	SecondsLeft   float64 `json:"secondsLeft"`
+	PeakBytes     int64   `json:"peakBytes"`
+}
+
+// Score is a result on the validation rows. Loss is the mean negative log-likelihood over the labels, in nats.
+type Score struct {
+	Step     int     `json:"step"`
+	Accuracy float64 `json:"accuracy"`
+	Loss     float64 `json:"loss"`
+}
+
+// TrainResult is the outcome of a run.
+type TrainResult struct {
+	Steps         int     `json:"steps"`
+	Rows          int64   `json:"rows"`
+	RowsPerSecond float64 `json:"rowsPerSecond"`
+	PeakBytes     int64   `json:"peakBytes"`
+	ZeroShot      Score   `json:"zeroShot"`
+	Accuracy      float64 `json:"accuracy"`
+	Loss          float64 `json:"loss"`
+	Best          Score   `json:"best"`
+	LR            float64 `json:"lr"`
+	Seconds       float64 `json:"seconds"`
+}
+
+// EvalResult is the outcome of an evaluation.
+type EvalResult struct {
+	Accuracy    float64      `json:"accuracy"`
+	Loss        float64      `json:"loss"`
+	Rows        int          `json:"rows"`
+	Predictions []Prediction `json:"predictions"`
+}
+
+// Prediction is one validation row's outcome.
+type Prediction struct {
+	Row       int     `json:"row"` // of the file, from 1
+	Text      string  `json:"text"`
+	Label     int     `json:"label"`     // index into DataInfo.Labels
+	Predicted int     `json:"predicted"` // index into DataInfo.Labels
+	Loss      float64 `json:"loss"`
+}
+
+// GenerateParams asks for text.
+type GenerateParams struct {
+	Prompt      string  `json:"prompt"`
+	MaxTokens   int     `json:"maxTokens,omitempty"`
+	Temperature float64 `json:"temperature"` // 0 picks the most likely token
+	Seed        int64   `json:"seed"`
+	Chat        bool    `json:"chat"`    // put the prompt into the model's chat template
+	Adapter     bool    `json:"adapter"` // use the loaded or trained adapter
+}
+
+// Token is one event of generation.
+type Token struct {
+	Type string `json:"type"`
+	Text string `json:"text"`
+	ID   int    `json:"id"`
+}
+
+// GenerateResult is the generated text.
+type GenerateResult struct {
+	Text    string  `json:"text"`
+	Tokens  int     `json:"tokens"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Estimate is what a run would need, in bytes of device memory.
+type Estimate struct {
+	Bytes int64 `json:"bytes"`
+	Fits  bool  `json:"fits"`
+	Limit int64 `json:"limit"`
+}
+
+// Hello asks the module for its version and limits.
+func (h *Host) Hello(ctx context.Context) (r Hello, err error) {
+	err = h.Call(ctx, "hello", nil, &r)
+	return r, err
+}
+
+// OpenModel reads a model file and puts its weights into device memory. progress may be nil.
+func (h *Host) OpenModel(ctx context.Context, p ModelParams, progress func(Progress) error) (ModelInfo, error) {
+	return task[ModelInfo](ctx, h, "model.open", p, progress)
+}
+
+// OpenData reads training and validation rows. A model must be open: prompts are tokenised and checked here.
+func (h *Host) OpenData(ctx context.Context, p DataParams) (DataInfo, error) {
+	return task[DataInfo](ctx, h, "data.open", p, func(Progress) error { return nil })
+}
+
+// Train runs or continues a fine-tuning run. Stopping it (by ctx, or an error from event) leaves a log from which the same call
+// with Resume goes on.
+func (h *Host) Train(ctx context.Context, p TrainParams, event func(TrainEvent) error) (TrainResult, error) {
+	return task[TrainResult](ctx, h, "train", p, event)
+}
+
+// Eval scores the validation rows with the adapter that is loaded or was trained. progress may be nil.
+func (h *Host) Eval(ctx context.Context, progress func(Progress) error) (EvalResult, error) {
+	return task[EvalResult](ctx, h, "eval", map[string]string{"split": "val"}, progress)
+}
+
+// Generate continues a prompt. event, which may be nil, receives the tokens one by one.
+func (h *Host) Generate(ctx context.Context, p GenerateParams, event func(Token) error) (GenerateResult, error) {
+	return task[GenerateResult](ctx, h, "generate", p, event)
+}
+
+// LoadAdapter loads an adapter folder (PEFT) into the open model; a run's "adapter" folder is one.
+func (h *Host) LoadAdapter(ctx context.Context, path string) error {
+	return h.Call(ctx, "adapter.load", map[string]string{"path": path}, nil)
+}
+
+// ClearAdapter goes back to the model as it was opened.
+func (h *Host) ClearAdapter(ctx context.Context) error {
+	return h.Call(ctx, "adapter.clear", nil, nil)
+}
+
+// ExportAdapter writes the current adapter as a PEFT folder.
+func (h *Host) ExportAdapter(ctx context.Context, path string) error {
+	return h.Call(ctx, "adapter.export", map[string]string{"path": path}, nil)
+}
+
+// Estimate tells what a run with these parameters would need, without beginning it.
+func (h *Host) Estimate(ctx context.Context, p TrainParams) (r Estimate, err error) {
+	err = h.Call(ctx, "estimate", p, &r)
+	return r, err
+}
+
+// Tokenize returns the token ids of a text: special tokens in it recognised, none added.
+func (h *Host) Tokenize(ctx context.Context, text string) ([]int, error) {
+	var r struct {
+		IDs []int `json:"ids"`
+	}
+	err := h.Call(ctx, "tokenize", map[string]string{"text": text}, &r)
+	return r.IDs, err
+}
+
+// Inspect describes a .pte program as text.
+func (h *Host) Inspect(ctx context.Context, path string) (string, error) {
+	var r struct {
+		Text string `json:"text"`
+	}
+	err := h.Call(ctx, "inspect", map[string]string{"path": path}, &r)
+	return r.Text, err
+}
+
+// task runs a task with typed events and value.
+func task[R, E any](ctx context.Context, h *Host, name string, params any, event func(E) error) (r R, err error) {
+	value, err := h.Task(ctx, name, params, func(raw json.RawMessage) error {
+		if event == nil {
+			return nil
+		}
+		var e E
+		if err := json.Unmarshal(raw, &e); err != nil {
+			return fmt.Errorf("host: %s: event: %w", name, err)
+		}
+		return event(e)
+	})
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(value, &r); err != nil {
+		return r, fmt.Errorf("host: %s: value: %w", name, err)
+	}
+	return r, nil
+}

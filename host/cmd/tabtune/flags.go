@@ -1,0 +1,357 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"tabtune/host"
+)
+
+// flags is a command's flag set.
+type flags struct {
+	*flag.FlagSet
+	app  *app
+	json bool
+}
+
+func (a *app) flags(name string) *flags {
+	f := &flags{FlagSet: flag.NewFlagSet(name, flag.ContinueOnError), app: a}
+	f.SetOutput(io.Discard)
+	f.BoolVar(&f.json, "json", false, "print results as one JSON object on the last line of standard output")
+	return f
+}
+
+// parse reads flags and exactly n other arguments, in any order.
+func (f *flags) parse(args []string, n int) (rest []string, err error) {
+	for {
+		if err := f.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				f.help()
+				return nil, err
+			}
+			return nil, usagef("%s; see tabtune %s --help", flagMessage(err), f.Name())
+		}
+		if f.NArg() == 0 {
+			break
+		}
+		rest = append(rest, f.Arg(0))
+		args = f.Args()[1:]
+	}
+	switch {
+	case len(rest) > n:
+		return nil, usagef("unexpected argument %q; see tabtune %s --help", rest[n], f.Name())
+	case len(rest) < n:
+		return nil, usagef("an argument is missing; see tabtune %s --help", f.Name())
+	}
+	return rest, nil
+}
+
+// given tells whether a flag was on the command line.
+func (f *flags) given(name string) (yes bool) {
+	f.Visit(func(l *flag.Flag) { yes = yes || l.Name == name })
+	return yes
+}
+
+// flagMessage puts package flag's messages into the form in which flags are written here.
+func flagMessage(err error) string {
+	s := err.Error()
+	if name, ok := strings.CutPrefix(s, "flag provided but not defined: -"); ok {
+		return "unknown flag --" + strings.TrimPrefix(name, "-")
+	}
+	if name, ok := strings.CutPrefix(s, "flag needs an argument: -"); ok {
+		return "flag --" + strings.TrimPrefix(name, "-") + " needs a value"
+	}
+	return strings.Replace(s, "for flag -", "for --", 1)
+}
+
+// help prints the command's line and its flags.
+func (f *flags) help() {
+	for _, c := range commands() {
+		if c.name == f.Name() {
+			fmt.Fprintf(f.app.out, "tabtune %s\n    %s\n\nFlags:\n", strings.TrimSpace(c.name+" "+c.args), c.short)
+		}
+	}
+	f.VisitAll(func(l *flag.Flag) {
+		kind, text := flag.UnquoteUsage(l)
+		if b, ok := l.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+			kind = ""
+		}
+		fmt.Fprintf(f.app.out, "  --%s\n        %s", strings.TrimSpace(l.Name+" "+kind), text)
+		if l.DefValue != "" && l.DefValue != "0" && l.DefValue != "false" {
+			fmt.Fprintf(f.app.out, " (default %s)", l.DefValue)
+		}
+		fmt.Fprintln(f.app.out)
+	})
+}
+
+// modelFlags say which model to open and on what.
+type modelFlags struct {
+	model, dtype string
+	window       int
+	threads      int
+	memory       string
+}
+
+func (f *flags) modelFlags() *modelFlags {
+	m := &modelFlags{}
+	f.StringVar(&m.model, "model", "", "the model, a .gguf `file`")
+	f.StringVar(&m.dtype, "dtype", "int8", "how to hold the weights: `int8|f32|q4`")
+	f.IntVar(&m.window, "window", 0, "tokens a row; longer rows are cut, and reported first (0: the module's default)")
+	f.engineFlags(m)
+	return m
+}
+
+func (f *flags) engineFlags(m *modelFlags) {
+	f.IntVar(&m.threads, "threads", 0, "kernel threads; the results do not depend on it (0: one a processor)")
+	f.StringVar(&m.memory, "memory", "", "most device memory, a `size` like 512MB or 2GB (default: as much as wasm allows, 4 GB)")
+}
+
+// options checks the flags and makes host options of them, with mounts for the model and the given places.
+func (m *modelFlags) options(a *app, mounts ...host.Mount) (host.Options, error) {
+	o := host.Options{Threads: m.threads, Mounts: mounts, Stderr: a.err}
+	if m.threads < 0 || m.threads > 32 {
+		return o, usagef("--threads %d: want 0 to 32", m.threads)
+	}
+	if m.memory != "" {
+		n, err := parseSize(m.memory)
+		if err != nil {
+			return o, usagef("--memory %s: %v", m.memory, err)
+		}
+		o.MemoryLimit = n
+	}
+	return o, nil
+}
+
+// parseSize reads 512MB, 1.5GB, 2GiB or a number of bytes.
+func parseSize(s string) (int64, error) {
+	t := strings.ToUpper(strings.TrimSpace(s))
+	unit := 1.0
+	for _, u := range []struct {
+		suffix string
+		size   float64
+	}{{"GIB", 1 << 30}, {"MIB", 1 << 20}, {"GB", 1e9}, {"MB", 1e6}, {"G", 1e9}, {"M", 1e6}} {
+		if r, ok := strings.CutSuffix(t, u.suffix); ok {
+			t, unit = strings.TrimSpace(r), u.size
+			break
+		}
+	}
+	n, err := strconv.ParseFloat(t, 64)
+	if err != nil || math.IsNaN(n) {
+		return 0, errors.New("want a size such as 512MB or 2GB")
+	}
+	if n *= unit; n < 16<<20 || n >= 4<<30 {
+		return 0, errors.New("want 16MiB to just below 4GiB")
+	}
+	return int64(n), nil
+}
+
+// dataFlags say which rows to read.
+type dataFlags struct {
+	data, format, text, label, template, verbalizers, labels, val string
+	valRows, trainRows                                            int
+}
+
+func (f *flags) dataFlags() *dataFlags {
+	d := &dataFlags{}
+	f.StringVar(&d.data, "data", "", "the rows: a .csv, .tsv or .jsonl `file`")
+	f.StringVar(&d.format, "format", "", "`csv|tsv|jsonl` (default: by the file's name)")
+	f.StringVar(&d.text, "text-column", "text", "the `column` that holds the text")
+	f.StringVar(&d.label, "label-column", "label", "the `column` that holds the label")
+	f.StringVar(&d.template, "template", "{text} It was {label}", "the `prompt`, with {text} and {label}")
+	f.StringVar(&d.verbalizers, "verbalizers", "", "the `words` that stand for the labels in the prompt, in order, separated by commas: 'terrible,great'")
+	f.StringVar(&d.labels, "labels", "", "the `labels` as the file has them, or names for 0, 1, ... in it: 'negative,positive'")
+	f.StringVar(&d.val, "val", "", "validation rows: another `file` of the same form")
+	f.IntVar(&d.valRows, "val-rows", 0, "hold `N` rows of --data out for validation")
+	f.IntVar(&d.trainRows, "train-rows", 0, "use at most `N` training rows")
+	return d
+}
+
+// params makes parameters of the flags, and the mounts that they need.
+func (d *dataFlags) params(window int, seed int64) (p host.DataParams, mounts []host.Mount, err error) {
+	path, err := inputFile("--data", d.data)
+	if err != nil {
+		return p, nil, err
+	}
+	p = host.DataParams{Path: path, Format: d.format, TextColumn: d.text, LabelColumn: d.label, Template: d.template,
+		Verbalizers: list(d.verbalizers), Labels: list(d.labels), TrainRows: d.trainRows, Window: window, Seed: seed}
+	mounts = append(mounts, host.File(path))
+	switch {
+	case d.val != "" && d.valRows != 0:
+		return p, nil, usagef("--val and --val-rows exclude each other")
+	case d.valRows < 0 || d.trainRows < 0:
+		return p, nil, usagef("--val-rows and --train-rows must not be negative")
+	case d.val != "":
+		val, err := inputFile("--val", d.val)
+		if err != nil {
+			return p, nil, err
+		}
+		p.Val = &host.ValParams{Path: val}
+		mounts = append(mounts, host.File(val))
+	case d.valRows > 0:
+		p.Val = &host.ValParams{Rows: d.valRows}
+	}
+	return p, mounts, nil
+}
+
+// trainFlags are the run's knobs.
+type trainFlags struct {
+	estimator, lr, schedule, modules, layers string
+	queries, batch, rank, steps, rows        int
+	evalEvery, evalRows                      int
+	eps, alpha, minutes                      float64
+	seed                                     int64
+}
+
+func (f *flags) trainFlags() *trainFlags {
+	t := &trainFlags{}
+	f.StringVar(&t.estimator, "estimator", "prge", "`prge|mezo`: queries in parallel in one call, or one after the other")
+	f.IntVar(&t.queries, "queries", 4, "directions a step; mezo's default is 1")
+	f.IntVar(&t.batch, "batch", 4, "rows a direction")
+	f.Float64Var(&t.eps, "eps", 1e-2, "size of the perturbation")
+	f.StringVar(&t.lr, "lr", "auto", "learning rate: a `number`, or auto to look for one")
+	f.StringVar(&t.schedule, "schedule", "linear", "`linear|constant`: what becomes of the learning rate")
+	f.IntVar(&t.rank, "rank", 16, "rank of the adapter")
+	f.Float64Var(&t.alpha, "alpha", 32, "the adapter's alpha; its output is scaled by alpha/rank")
+	f.StringVar(&t.modules, "modules", "q,v", "adapted `layers of a block`, of q,k,v,o,gate,up,down")
+	f.StringVar(&t.layers, "layers", "4", "adapt the top `K|all` blocks")
+	f.IntVar(&t.steps, "steps", 0, "end after `N` steps (default 200, unless --rows or --minutes is given)")
+	f.IntVar(&t.rows, "rows", 0, "end after `N` rows through a replica")
+	f.Float64Var(&t.minutes, "minutes", 0, "end after `M` minutes")
+	f.Int64Var(&t.seed, "seed", 0, "seed of everything that is drawn")
+	f.IntVar(&t.evalEvery, "eval-every", 0, "evaluate every `N` steps (0: the module's default)")
+	f.IntVar(&t.evalRows, "eval-rows", 0, "use at most `N` validation rows each time (0: all)")
+	return t
+}
+
+// params makes parameters of the flags that f has read.
+func (t *trainFlags) params(f *flags) (p host.TrainParams, err error) {
+	p = host.TrainParams{Estimator: t.estimator, Queries: t.queries, Batch: t.batch, Eps: t.eps, Schedule: t.schedule, Rank: t.rank,
+		Alpha: t.alpha, Modules: list(t.modules), Steps: t.steps, Rows: t.rows, Minutes: t.minutes, Seed: t.seed,
+		EvalEvery: t.evalEvery, EvalRows: t.evalRows, LR: host.AutoLR, Layers: host.AllLayers}
+	for _, v := range []struct {
+		name  string
+		value float64
+	}{{"queries", float64(t.queries)}, {"batch", float64(t.batch)}, {"rank", float64(t.rank)}, {"eps", t.eps}, {"alpha", t.alpha}} {
+		if !(v.value > 0) || math.IsInf(v.value, 0) {
+			return p, usagef("--%s %v: want more than 0", v.name, v.value)
+		}
+	}
+	if t.steps < 0 || t.rows < 0 || !(t.minutes >= 0) || math.IsInf(t.minutes, 0) || t.evalEvery < 0 || t.evalRows < 0 {
+		return p, usagef("--steps, --rows, --minutes, --eval-every and --eval-rows must not be negative")
+	}
+	given := 0
+	for _, set := range []bool{t.steps > 0, t.rows > 0, t.minutes > 0} {
+		if set {
+			given++
+		}
+	}
+	if given > 1 {
+		return p, usagef("--steps, --rows and --minutes exclude each other")
+	}
+	if t.estimator == "mezo" && !f.given("queries") {
+		p.Queries = 0 // MeZO's own default is one
+	}
+	if t.seed < 0 || t.seed >= 1<<62 {
+		return p, usagef("--seed %d: want 0 to 2^62-1", t.seed)
+	}
+	if t.lr != "auto" {
+		lr, err := strconv.ParseFloat(t.lr, 64)
+		if err != nil || !(lr > 0) || math.IsInf(lr, 0) {
+			return p, usagef("--lr %q: want auto or a number above 0", t.lr)
+		}
+		p.LR = host.LR(lr)
+	}
+	if t.layers != "all" {
+		k, err := strconv.Atoi(t.layers)
+		if err != nil || k < 1 {
+			return p, usagef("--layers %q: want all or a number above 0", t.layers)
+		}
+		p.Layers = host.Layers(k)
+	}
+	return p, nil
+}
+
+// list splits a value at commas and trims spaces around its parts.
+func list(s string) []string {
+	if strings.TrimSpace(s) == "" {
+		return nil
+	}
+	parts := strings.Split(s, ",")
+	for i := range parts {
+		parts[i] = strings.TrimSpace(parts[i])
+	}
+	return parts
+}
+
+// inputFile checks that a flag names a file that can be read, and makes its path absolute.
+func inputFile(name, path string) (string, error) { return input(name, path, false) }
+
+// inputPath does the same for a file or a folder.
+func inputPath(name, path string) (string, error) { return input(name, path, true) }
+
+func input(name, path string, dirToo bool) (string, error) {
+	if path == "" {
+		return "", usagef("%s is required", name)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	if info.IsDir() && !dirToo {
+		return "", fmt.Errorf("%s: %s is a folder, want a file", name, path)
+	}
+	return filepath.Abs(path)
+}
+
+// modelPath checks --model and returns its path and mount.
+func (m *modelFlags) modelPath() (string, host.Mount, error) {
+	path, err := inputPath("--model", m.model)
+	if err != nil {
+		return "", host.Mount{}, err
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return path, host.Mount{Path: path}, nil
+	}
+	return path, host.File(path), nil
+}
+
+// adapterPath accepts an adapter's folder, or a run's folder that holds one.
+func adapterPath(path string) (string, error) {
+	abs, err := inputPath("--adapter", path)
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range []string{abs, filepath.Join(abs, "adapter")} {
+		if _, err := os.Stat(filepath.Join(dir, "adapter_config.json")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", fmt.Errorf("--adapter: %s holds no adapter_config.json", path)
+}
+
+// outputDir creates a folder for results and returns its absolute path.
+func outputDir(name, path string) (string, error) {
+	if path == "" {
+		return "", usagef("%s is required", name)
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	if err := os.MkdirAll(abs, 0o755); err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	return abs, nil
+}
