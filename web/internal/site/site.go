@@ -1,0 +1,96 @@
+// Package site serves web/dist and a folder of assets for the browser tests. The program's own server is host's; this one can also leave
+// out the headers that threads need, break off downloads, and count what was asked for.
+package site
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// Site is a handler.
+type Site struct {
+	Dist, Assets string
+	Isolated     bool             // send COOP and COEP
+	Cut          map[string]int64 // asset name: break the connection once after so many bytes
+
+	mu     sync.Mutex
+	ranges []string
+}
+
+// Ranges returns the Range headers that asset requests carried so far, "" for none.
+func (s *Site) Ranges() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.ranges...)
+}
+
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if s.Isolated {
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Embedder-Policy", "require-corp")
+	}
+	name := strings.TrimPrefix(filepath.ToSlash(filepath.Clean("/"+r.URL.Path)), "/")
+	if name == "" {
+		name = "index.html"
+	}
+	path := filepath.Join(s.Dist, name)
+	asset, isAsset := strings.CutPrefix(name, "assets/")
+	if isAsset {
+		path = filepath.Join(s.Assets, asset)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || st.IsDir() {
+		http.NotFound(w, r)
+		return
+	}
+	if strings.HasSuffix(name, ".wasm") {
+		h.Set("Content-Type", "application/wasm")
+	}
+	if isAsset {
+		h.Set("Content-Type", "application/octet-stream")
+		sum := sha256.Sum256([]byte(st.ModTime().String() + asset))
+		h.Set("ETag", `"`+hex.EncodeToString(sum[:8])+`"`)
+		s.mu.Lock()
+		s.ranges = append(s.ranges, r.Header.Get("Range"))
+		cut, broken := s.Cut[asset]
+		delete(s.Cut, asset)
+		s.mu.Unlock()
+		if broken {
+			w = &breaking{w, cut}
+		}
+	}
+	http.ServeContent(w, r, filepath.Base(name), st.ModTime(), f)
+}
+
+// breaking ends the connection after a number of bytes.
+type breaking struct {
+	http.ResponseWriter
+	left int64
+}
+
+func (b *breaking) Write(p []byte) (int, error) {
+	if int64(len(p)) > b.left {
+		_, _ = b.ResponseWriter.Write(p[:b.left])
+		if f, ok := b.ResponseWriter.(http.Flusher); ok {
+			f.Flush()
+		}
+		panic(http.ErrAbortHandler)
+	}
+	b.left -= int64(len(p))
+	return b.ResponseWriter.Write(p)
+}

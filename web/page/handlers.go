@@ -1,0 +1,196 @@
+//go:build js && wasm
+
+package main
+
+import (
+	"path"
+	"strings"
+
+	"github.com/vugu/vugu"
+
+	"tabtune/web/ui"
+)
+
+func base(p string) string { return path.Base(p) }
+
+func join(s []string) string { return strings.Join(s, ", ") }
+
+// Handlers run under the renderer's lock and must return at once: whatever waits goes on a goroutine.
+
+// OnPickModel, OnPickData: a file was chosen.
+func (a *App) OnPickModel(event vugu.DOMEvent) {
+	if file, name, ok := pickedFile(event); ok {
+		go a.chain(func() error { return a.pickModel(file, name) })
+	}
+}
+
+// OnPickData copies the file in and fills the form.
+func (a *App) OnPickData(event vugu.DOMEvent) {
+	if file, name, ok := pickedFile(event); ok {
+		go a.chain(func() error { return a.pickData(file, name) })
+	}
+}
+
+// OnSampleModel goes back to the ready model.
+func (a *App) OnSampleModel() {
+	go a.chain(func() error {
+		a.now(func() {
+			a.Model = ModelState{Name: sampleModel, Path: "/models/" + sampleModel, Sample: true, opened: a.Model.opened}
+		})
+		return a.openModel()
+	})
+}
+
+// OnSampleData goes back to the ready data.
+func (a *App) OnSampleData() {
+	go a.chain(func() error {
+		a.now(a.useSampleData)
+		return a.openData()
+	})
+}
+
+// OnCheckData reads the data with what the form says.
+func (a *App) OnCheckData() { go a.chain(a.openData) }
+
+// OnEstimate refreshes the estimate after a knob changed.
+func (a *App) OnEstimate() {
+	if a.Data.Phase == Ready && !a.Busy {
+		go a.chain(a.estimate)
+	}
+}
+
+// OnFineTune is the page's main button.
+func (a *App) OnFineTune() { go a.chain(func() error { return a.fineTune(nil) }) }
+
+// OnContinue goes on with a saved run.
+func (a *App) OnContinue(r ui.SavedRun) {
+	go a.chain(func() error { return a.fineTune(&r) })
+}
+
+// OnPause pauses or resumes.
+func (a *App) OnPause() {
+	if a.Train.Paused {
+		a.control("resume")
+	} else {
+		a.control("pause")
+	}
+}
+
+// OnStop ends the run; it can be continued.
+func (a *App) OnStop() { a.control("stop") }
+
+// OnSave downloads the adapter.
+func (a *App) OnSave() { go a.chain(a.saveAdapter) }
+
+// OnGenerate answers the prompt from both.
+func (a *App) OnGenerate() { go a.chain(a.generate) }
+
+// OnRemove deletes something stored.
+func (a *App) OnRemove(path string) { go a.chain(func() error { return a.remove(path) }) }
+
+// OnRestart brings the engine back after it died.
+func (a *App) OnRestart() {
+	go a.chain(func() error {
+		if err := a.restart(); err != nil {
+			return err
+		}
+		return a.openData()
+	})
+}
+
+// OnFold opens or closes a fold in the browser's stead.
+func (a *App) OnFold(id string, event vugu.DOMEvent) {
+	event.PreventDefault()
+	a.Open[id] = !a.Open[id]
+}
+
+// OnDismiss closes the message.
+func (a *App) OnDismiss() { a.Problem = nil }
+
+// Knob is one field of the fold: a name, its label, one line of explanation, and where its text lives.
+type Knob struct {
+	ID, Label, Hint string
+	Value           *string
+}
+
+// Knobs lists the fold.
+func (a *App) Knobs() []Knob {
+	s := &a.Train.Settings
+	return []Knob{
+		{"layers", "Layers", "How many of the top layers learn, or all. More can learn more and cost more.", &s.Layers},
+		{"modules", "Modules", "Which linear layers carry the adapter: q, k, v, o, gate, up, down.", &s.Modules},
+		{"rank", "Rank", "Width of the adapter.", &s.Rank},
+		{"alpha", "Alpha", "Scale of the adapter: alpha divided by rank.", &s.Alpha},
+		{"queries", "Queries", "Random directions tried in one step, all in one batch.", &s.Queries},
+		{"batch", "Batch", "Rows a step looks at.", &s.Batch},
+		{"eps", "Epsilon", "How far each direction is tried, both ways.", &s.Eps},
+		{"lr", "Learning rate", "A number, or auto to search for one first.", &s.LR},
+		{"steps", "Steps", "How many steps to train.", &s.Steps},
+		{"evalEvery", "Validate every", "Steps between two scores on the validation rows.", &s.EvalEvery},
+		{"seed", "Seed", "The same seed and settings repeat the same run.", &s.Seed},
+		{"threads", "Threads", "Processor cores to use. The result is the same for any number.", &s.Threads},
+	}
+}
+
+// Input stores a field's text as it is typed.
+func Input(to *string, event vugu.DOMEvent) { *to = event.PropString("target", "value") }
+
+// DataFields lists the text fields of the data step.
+func (a *App) DataFields() []Knob {
+	d := &a.Data
+	fields := []Knob{
+		{"template", "Template", "The prompt made of each row: {text} is where its text goes, {label} at the end is what the model says.", &d.Template},
+		{"verbalizers", "Answer words", "One word a label, which the model has to choose between, separated by commas.", &d.Verbalizers},
+		{"labels", "Labels", "The labels as they stand in the file, in the order of the words. Empty: as found.", &d.Labels},
+		{"trainRows", "Training rows", "Empty: all that are left.", &d.TrainRows},
+		{"window", "Longest row", "In tokens. Longer rows are reported before training.", &d.Window},
+	}
+	if !d.Sample {
+		fields = append(fields, Knob{"valRows", "Rows kept for validation", "Never trained on, only scored.", &d.ValRows})
+	}
+	return fields
+}
+
+// ShownPair is a validation row with both predictions.
+type ShownPair struct {
+	Before, After ui.Prediction
+	Changed       string
+}
+
+// Pairs is a sample of the validation rows: first those whose answer changed.
+func (a *App) Pairs() []ShownPair {
+	o := &a.Out
+	if o.Before == nil || o.After == nil {
+		return nil
+	}
+	after := map[int]ui.Prediction{}
+	for _, p := range o.After.Predictions {
+		after[p.Row] = p
+	}
+	var changed, same []ShownPair
+	for _, b := range o.Before.Predictions {
+		p, ok := after[b.Row]
+		if !ok {
+			continue
+		}
+		pair := ShownPair{Before: b, After: p}
+		switch {
+		case b.Predicted == p.Predicted:
+			pair.Changed = "unchanged"
+			same = append(same, pair)
+			continue
+		case p.Predicted == p.Label:
+			pair.Changed = "now right"
+		case b.Predicted == b.Label:
+			pair.Changed = "now wrong"
+		default:
+			pair.Changed = "changed"
+		}
+		changed = append(changed, pair)
+	}
+	all := append(changed[:min(len(changed), 8)], same[:min(len(same), 4)]...)
+	return all
+}
+
+// Running says whether a task can be paused or stopped.
+func (a *App) Running() bool { return a.Train.request != nil && a.Train.Phase == Working }

@@ -1,0 +1,74 @@
+//go:build js && wasm
+
+// Command page is the page: vugu components over the state in [App], which talks to the worker (web/worker) and to nothing else.
+package main
+
+import (
+	"fmt"
+	"runtime/debug"
+
+	"github.com/vugu/vugu"
+	"github.com/vugu/vugu/domrender"
+)
+
+func main() {
+	// The page's heap is a few megabytes; collecting it five times more seldom keeps the collector out of most drawings.
+	debug.SetGCPercent(500)
+	renderer, err := domrender.New("#app")
+	if err != nil {
+		panic(fmt.Errorf("starting the renderer: %w", err))
+	}
+	buildEnv, err := vugu.NewBuildEnv(renderer.EventEnv())
+	if err != nil {
+		panic(fmt.Errorf("starting the page: %w", err))
+	}
+	root := &Root{App: NewApp(renderer.EventEnv())}
+	root.App.Start()
+	for ok := true; ok; ok = renderer.EventWait() {
+		if err := renderer.Render(buildEnv.RunBuild(root)); err != nil {
+			panic(fmt.Errorf("drawing the page: %w", err))
+		}
+	}
+}
+
+// The components. Each shows one part of the state and holds none of its own. (One declaration each: vugugen looks for them.)
+
+// Root is the page.
+type Root struct {
+	App *App
+}
+
+// ModelStep is step 1.
+type ModelStep struct {
+	App *App
+}
+
+// DataStep is step 2.
+type DataStep struct {
+	App *App
+}
+
+// TrainStep is step 3.
+type TrainStep struct {
+	App *App
+}
+
+// Chart is the losses and scores of the run.
+type Chart struct {
+	App *App
+}
+
+// ResultStep is step 4.
+type ResultStep struct {
+	App *App
+}
+
+// Storage is the list of what is stored.
+type Storage struct {
+	App *App
+}
+
+// Problem is the message of what went wrong.
+type Problem struct {
+	App *App
+}

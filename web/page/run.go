@@ -1,0 +1,318 @@
+//go:build js && wasm
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"tabtune/web/ui"
+)
+
+// fineTune does everything from the model to the result. saved is a run to go on with, or nil for a new one.
+func (a *App) fineTune(saved *ui.SavedRun) error {
+	if a.Boot != Ready {
+		if err := a.restart(); err != nil {
+			return err
+		}
+	}
+	if saved != nil {
+		if err := a.restore(saved); err != nil {
+			return err
+		}
+	}
+	params, err := a.Train.Settings.Train()
+	if err != nil {
+		return err
+	}
+	if a.Hello.Shared && a.threads() != a.Hello.Memory.Threads {
+		if err := a.restart(); err != nil {
+			return err
+		}
+	}
+	if err := a.openModel(); err != nil {
+		return err
+	}
+	if err := a.openData(); err != nil {
+		return err
+	}
+	if err := a.estimate(); err != nil {
+		return err
+	}
+	if e := a.Train.Estimate; !e.Fits {
+		return &ui.Failure{Code: "out_of_memory", Message: fmt.Sprintf("These settings need %s of memory and this browser allows %s. Choose a smaller batch, fewer queries or fewer layers.", ui.Bytes(e.Bytes), ui.Bytes(e.Limit))}
+	}
+	run := saved
+	if run == nil {
+		run = &ui.SavedRun{ID: time.Now().UTC().Format("2006-01-02-150405")}
+		if run.Model, err = marshalCall(a.modelParams()); err != nil {
+			return err
+		}
+		if run.Data, err = marshalCall(a.dataParams()); err != nil {
+			return err
+		}
+		if run.Train, err = json.Marshal(a.Train.Settings); err != nil {
+			return err
+		}
+		run.Steps, _ = params["steps"].(int)
+	}
+	folder := "/runs/" + run.ID
+	a.now(func() {
+		t := &a.Train
+		*t = TrainState{Phase: Working, Settings: t.Settings, Saved: t.Saved, Estimate: t.Estimate, Memory: t.Memory, Run: run, What: "Scoring the model before training"}
+		t.Chart.Steps, t.Last.Step, t.Last.Steps = run.Steps, run.Step, run.Steps
+		a.Out = ResultState{Prompt: a.Out.Prompt, MaxTokens: a.Out.MaxTokens}
+	})
+	if err := a.save(run); err != nil {
+		return err
+	}
+	if err := a.client.Call("adapter.clear", struct{}{}, nil, nil); err != nil {
+		return err
+	}
+	before, stopped, err := a.evaluate(params["layers"])
+	if err != nil || stopped {
+		return err
+	}
+	a.now(func() { a.Out.Before, a.Train.What = before, "Training" })
+
+	params["out"], params["resume"] = folder, saved != nil
+	result, err := a.runTrain(params)
+	if err != nil {
+		return err
+	}
+	run.Step, run.Done = a.Train.Last.Step, !result.Stopped
+	if err := a.save(run); err != nil {
+		return err
+	}
+	if result.Stopped {
+		if err := a.client.Call("run.release", map[string]string{"run": run.ID}, nil, nil); err != nil {
+			return err
+		}
+		a.now(func() { a.Train.Phase, a.Train.Stopped, a.Train.What = Idle, true, "" })
+		return a.refresh()
+	}
+	a.now(func() { a.Train.What, a.Out.Train = "Scoring the model after training", result })
+	after, stopped, err := a.evaluate(params["layers"])
+	if err != nil || stopped {
+		return err
+	}
+	if err := a.client.Call("run.release", map[string]string{"run": run.ID}, nil, nil); err != nil {
+		return err
+	}
+	a.now(func() {
+		a.Train.Phase, a.Train.What = Ready, ""
+		a.Out.After, a.Out.HasBeforeAfter, a.Out.Phase = after, true, Ready
+	})
+	return a.refresh()
+}
+
+func marshalCall(p map[string]any, err error) (json.RawMessage, error) {
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(p)
+}
+
+// restore puts a saved run's model, data and settings into the form.
+func (a *App) restore(r *ui.SavedRun) error {
+	var model struct{ Path string }
+	var data struct {
+		Path, TextColumn, LabelColumn, Template string
+		Verbalizers, Labels                     []string
+		Window, TrainRows                       int
+		Val                                     struct{ Rows int }
+	}
+	settings := a.Train.Settings
+	for _, part := range []struct {
+		raw json.RawMessage
+		to  any
+	}{{r.Model, &model}, {r.Data, &data}, {r.Train, &settings}} {
+		if err := json.Unmarshal(part.raw, part.to); err != nil {
+			return fmt.Errorf("the saved run %s cannot be read: %w. Delete it under Stored on this device", r.ID, err)
+		}
+	}
+	settings.Threads = a.Train.Settings.Threads
+	a.now(func() {
+		a.Train.Settings = settings
+		if model.Path != a.Model.Path {
+			a.Model = ModelState{Name: base(model.Path), Path: model.Path, Sample: base(model.Path) == sampleModel, opened: a.Model.opened}
+		}
+		d := DataState{Name: base(data.Path), Path: data.Path, Columns: []string{data.TextColumn, data.LabelColumn}, Text: data.TextColumn, Label: data.LabelColumn,
+			Template: data.Template, Verbalizers: join(data.Verbalizers), Labels: join(data.Labels), Window: fmt.Sprint(data.Window),
+			Info: a.Data.Info, Phase: a.Data.Phase, opened: a.Data.opened}
+		if base(data.Path) == sampleTrain {
+			d.Name, d.Sample = "Movie reviews", true
+		} else {
+			d.ValRows = fmt.Sprint(data.Val.Rows)
+		}
+		a.Data = d
+		if data.TrainRows > 0 {
+			a.Data.TrainRows = fmt.Sprint(data.TrainRows)
+		}
+	})
+	return nil
+}
+
+// save writes the page's record of a run.
+func (a *App) save(r *ui.SavedRun) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return a.client.Call("store.write", map[string]string{"path": "/runs/" + r.ID + "/page.json", "text": string(b)}, nil, nil)
+}
+
+// task runs a task that the buttons can pause and stop.
+func (a *App) task(method string, params, out any, event func(ui.Event)) error {
+	r, err := a.client.Send(method, params, nil, func(raw []byte) {
+		var e ui.Event
+		if json.Unmarshal(raw, &e) == nil {
+			a.update(func() { event(e) })
+		}
+	})
+	if err != nil {
+		return err
+	}
+	a.update(func() { a.Train.request = r })
+	err = r.Decode(out)
+	a.update(func() { a.Train.request, a.Train.Paused, a.Train.Stopping = nil, false, false })
+	return err
+}
+
+// evaluate scores the validation rows. layers is how many the run adapts: what the layers below compute is kept for it.
+func (a *App) evaluate(layers any) (*ui.EvalResult, bool, error) {
+	var r ui.EvalResult
+	err := a.task("eval.start", map[string]any{"split": "val", "layers": layers}, &r, func(e ui.Event) { a.event(e) })
+	if err == nil && r.Stopped {
+		a.now(func() { a.Train.Phase, a.Train.Stopped, a.Train.What = Idle, true, "" })
+	}
+	return &r, r.Stopped, err
+}
+
+func (a *App) runTrain(params map[string]any) (ui.TrainResult, error) {
+	var r ui.TrainResult
+	last := time.Time{}
+	err := a.task("train.start", params, &r, func(e ui.Event) {
+		a.event(e)
+		if e.Type == "step" && time.Since(last) > 5*time.Second {
+			last = time.Now()
+			run := *a.Train.Run
+			run.Step = e.Step
+			go func() {
+				// A record of how far the run is, for the list of saved runs; the log itself says exactly.
+				_ = a.save(&run)
+				_ = a.measure()
+			}()
+		}
+	})
+	return r, err
+}
+
+// runPhases names the parts of a run that count rows.
+var runPhases = map[string]string{"prefix": "Preparing the rows", "eval": "Scoring the validation rows", "lr": "Finding a learning rate", "replay": "Rebuilding the run from its log"}
+
+// event takes a training event into the state. The renderer's lock is held.
+func (a *App) event(e ui.Event) {
+	t := &a.Train
+	switch e.Type {
+	case "paused":
+		t.Paused = true
+	case "resumed":
+		t.Paused = false
+	case "prefix", "progress":
+		if name := runPhases[e.Phase]; name != "" {
+			t.What = name
+		}
+		t.Last.Done, t.Last.Total = e.Done, e.Total
+	case "lr":
+		t.LR, t.What = e.LR, "Training"
+	case "eval":
+		t.Chart.Evals = append(t.Chart.Evals, ui.Point{Step: e.Step, Value: e.Accuracy})
+		s := ui.Score{Accuracy: e.Accuracy, Loss: e.Loss, Step: e.Step}
+		if e.Step == 0 {
+			t.Zero = &s
+		}
+		if e.Best {
+			t.Best = s
+		}
+	case "step":
+		t.What = "Training"
+		t.Last, t.LR = e, e.LR
+		t.Chart.Loss = append(t.Chart.Loss, ui.Point{Step: e.Step, Value: e.Loss})
+		if e.Steps > 0 {
+			t.Chart.Steps = e.Steps
+		}
+	}
+}
+
+// control pauses, resumes or stops what runs.
+func (a *App) control(verb string) {
+	if r := a.Train.request; r != nil {
+		a.Train.Stopping = verb == "stop"
+		if err := r.Control(verb); err != nil {
+			a.show(err)
+		}
+	}
+}
+
+// saveAdapter gives the adapter and the run's log as one archive.
+func (a *App) saveAdapter() error {
+	folder := "/runs/" + a.Train.Run.ID + "/"
+	var files []ui.File
+	for _, name := range []string{"adapter/adapter_model.safetensors", "adapter/adapter_config.json", "replay.log"} {
+		data, err := a.client.Read(folder + name)
+		if err != nil {
+			return fmt.Errorf("saving %s: %w", name, err)
+		}
+		files = append(files, ui.File{Name: base(name), Data: data})
+	}
+	zip, err := ui.Zip(files)
+	if err != nil {
+		return err
+	}
+	name := "tabtune-" + a.Train.Run.ID + ".zip"
+	if err := saveAs(name, zip); err != nil {
+		return err
+	}
+	a.now(func() { a.Notice = fmt.Sprintf("Saved %s (%s).", name, ui.Bytes(int64(len(zip)))) })
+	return nil
+}
+
+// generate answers the prompt without and with the adapter.
+func (a *App) generate() error {
+	var max int
+	if _, err := fmt.Sscanf(a.Out.MaxTokens, "%d", &max); err != nil || max < 1 || max > 1000 {
+		return fmt.Errorf("Longest answer: %q is not a number of tokens from 1 to 1000", a.Out.MaxTokens)
+	}
+	a.now(func() { a.Out.Generating, a.Out.TextBefore, a.Out.TextAfter = true, "", "" })
+	defer a.now(func() { a.Out.Generating = false })
+	for _, side := range []struct {
+		adapter bool
+		text    *string
+	}{{false, &a.Out.TextBefore}, {true, &a.Out.TextAfter}} {
+		params := map[string]any{"prompt": a.Out.Prompt, "maxTokens": max, "temperature": 0, "seed": 0, "chat": false, "adapter": side.adapter}
+		if err := a.task("generate.start", params, nil, func(e ui.Event) {
+			if e.Type == "token" {
+				*side.text += e.Text
+			}
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bench runs bench.start with the parameters in the address (?bench={...}) and shows the rows as JSON.
+func (a *App) bench(params string) error {
+	raw := json.RawMessage(params)
+	if !json.Valid(raw) {
+		raw = json.RawMessage("{}")
+	}
+	var rows json.RawMessage
+	if err := a.client.Call("bench.start", raw, &rows, nil); err != nil {
+		return err
+	}
+	a.now(func() { a.Bench = string(rows) })
+	return nil
+}

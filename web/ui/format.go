@@ -1,0 +1,69 @@
+package ui
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// Bytes writes a size in decimal units, as browsers and disks do.
+func Bytes(n int64) string {
+	switch {
+	case n < 0:
+		return "unknown"
+	case n < 1000:
+		return fmt.Sprintf("%d B", n)
+	case n < 1_000_000:
+		return fmt.Sprintf("%.0f kB", float64(n)/1e3)
+	case n < 1_000_000_000:
+		return fmt.Sprintf("%.0f MB", float64(n)/1e6)
+	}
+	return fmt.Sprintf("%.2f GB", float64(n)/1e9)
+}
+
+// Count writes a number with thin separators: 134515008 becomes "134.5 M", 1500 becomes "1,500".
+func Count(n int64) string {
+	if n >= 1_000_000 {
+		return fmt.Sprintf("%.1f M", float64(n)/1e6)
+	}
+	s := strconv.FormatInt(n, 10)
+	if n >= 1000 {
+		s = s[:len(s)-3] + "," + s[len(s)-3:]
+	}
+	return s
+}
+
+// Seconds writes a duration: "8 s", "2 min 05 s", "1 h 10 min".
+func Seconds(s float64) string {
+	if math.IsNaN(s) || math.IsInf(s, 0) || s < 0 || s > 1e7 {
+		return "unknown"
+	}
+	d := time.Duration(s * float64(time.Second)).Round(time.Second)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
+}
+
+// Percent writes a share: 0.684 becomes "68.4 %".
+func Percent(x float64) string {
+	if math.IsNaN(x) {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f %%", 100*x)
+}
+
+// Fixed writes a loss: three decimals.
+func Fixed(x float64) string {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return "–"
+	}
+	return fmt.Sprintf("%.3f", x)
+}
+
+// Short writes a number with as few digits as it needs: 0.5, 1e-05.
+func Short(x float64) string { return strconv.FormatFloat(x, 'g', 4, 64) }

@@ -1,0 +1,118 @@
+package ui
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Settings are the knobs of a run as text, as they stand in the form.
+type Settings struct {
+	Estimator string
+	Layers    string // a number of top layers, or "all"
+	Modules   string // comma-separated
+	Rank      string
+	Alpha     string
+	Queries   string
+	Batch     string
+	Eps       string
+	LR        string // a number, or "auto"
+	Schedule  string
+	Steps     string
+	EvalEvery string
+	Seed      string
+	Threads   string
+	DType     string
+}
+
+// DefaultSettings is the run that the learning target is stated for: 1,000 sentences, the top four layers, 150 steps.
+func DefaultSettings(threads int) Settings {
+	return Settings{
+		Estimator: "prge", Layers: "4", Modules: "q,v", Rank: "16", Alpha: "32", Queries: "8", Batch: "8", Eps: "0.01", LR: "auto", Schedule: "linear",
+		Steps: "150", EvalEvery: "25", Seed: "0", Threads: strconv.Itoa(threads), DType: "int8",
+	}
+}
+
+// Modules that an adapter can sit on.
+var modules = []string{"q", "k", "v", "o", "gate", "up", "down"}
+
+// Train checks the settings and returns the parameters of train.start and estimate, without out and resume.
+// An error names the knob as the form labels it.
+func (s Settings) Train() (map[string]any, error) {
+	p := map[string]any{"estimator": s.Estimator, "schedule": s.Schedule}
+	if s.Estimator != "prge" && s.Estimator != "mezo" {
+		return nil, fmt.Errorf("Estimator: choose P-RGE or MeZO")
+	}
+	if s.Schedule != "linear" && s.Schedule != "constant" {
+		return nil, fmt.Errorf("Schedule: choose linear or constant")
+	}
+	for _, f := range []struct {
+		label, key, text string
+		lo, hi           int
+	}{
+		{"Rank", "rank", s.Rank, 1, 256}, {"Queries", "queries", s.Queries, 1, 256}, {"Batch", "batch", s.Batch, 1, 256}, {"Steps", "steps", s.Steps, 1, 1_000_000},
+		{"Validate every", "evalEvery", s.EvalEvery, 1, 1_000_000}, {"Seed", "seed", s.Seed, 0, 1 << 52},
+	} {
+		n, err := strconv.Atoi(strings.TrimSpace(f.text))
+		if err != nil || n < f.lo || n > f.hi {
+			return nil, fmt.Errorf("%s: %q is not a whole number from %d to %d", f.label, f.text, f.lo, f.hi)
+		}
+		p[f.key] = n
+	}
+	for _, f := range []struct{ label, key, text string }{{"Alpha", "alpha", s.Alpha}, {"Epsilon", "eps", s.Eps}, {"Learning rate", "lr", s.LR}} {
+		if f.key == "lr" && strings.TrimSpace(f.text) == "auto" {
+			p["lr"] = "auto"
+			continue
+		}
+		x, err := strconv.ParseFloat(strings.TrimSpace(f.text), 64)
+		if err != nil || !(x > 0 && x <= 1e6) {
+			return nil, fmt.Errorf("%s: %q is not a positive number", f.label, f.text)
+		}
+		p[f.key] = x
+	}
+	if l := strings.TrimSpace(s.Layers); l == "all" {
+		p["layers"] = "all"
+	} else if n, err := strconv.Atoi(l); err == nil && n >= 1 && n <= 1000 {
+		p["layers"] = n
+	} else {
+		return nil, fmt.Errorf("Layers: %q is neither a number of top layers nor \"all\"", s.Layers)
+	}
+	var mods []string
+	for _, m := range strings.FieldsFunc(s.Modules, func(r rune) bool { return r == ',' || r == ' ' }) {
+		if !slices.Contains(modules, m) {
+			return nil, fmt.Errorf("Modules: %q is not one of %s", m, strings.Join(modules, ", "))
+		}
+		if slices.Contains(mods, m) {
+			return nil, fmt.Errorf("Modules: %q is named twice", m)
+		}
+		mods = append(mods, m)
+	}
+	if len(mods) == 0 {
+		return nil, fmt.Errorf("Modules: name at least one of %s", strings.Join(modules, ", "))
+	}
+	p["modules"] = mods
+	return p, nil
+}
+
+// FileName makes a name that the page's storage takes from the name of a picked file.
+func FileName(name string) string {
+	var b strings.Builder
+	for _, r := range name {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '-', r == '_':
+			b.WriteRune(r)
+		default:
+			b.WriteByte('-')
+		}
+	}
+	s := strings.TrimLeft(b.String(), ".-_")
+	if len(s) > 100 {
+		s = s[len(s)-100:]
+		s = strings.TrimLeft(s, ".-_")
+	}
+	if s == "" {
+		return "file"
+	}
+	return s
+}

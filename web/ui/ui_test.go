@@ -1,0 +1,122 @@
+package ui
+
+import (
+	"archive/zip"
+	"bytes"
+	"io"
+	"math"
+	"strings"
+	"testing"
+)
+
+func TestSettings(t *testing.T) {
+	p, err := DefaultSettings(2).Train()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p["lr"] != "auto" || p["layers"] != 4 || p["queries"] != 8 || p["eps"] != 0.01 || p["steps"] != 150 {
+		t.Errorf("defaults: %v", p)
+	}
+	for _, c := range []struct {
+		change func(*Settings)
+		want   string // part of the error
+	}{
+		{func(s *Settings) { s.Steps = "0" }, "Steps"},
+		{func(s *Settings) { s.Steps = "1e3" }, "Steps"},
+		{func(s *Settings) { s.LR = "NaN" }, "Learning rate"},
+		{func(s *Settings) { s.LR = "-1" }, "Learning rate"},
+		{func(s *Settings) { s.Eps = "+Inf" }, "Epsilon"},
+		{func(s *Settings) { s.Layers = "some" }, "Layers"},
+		{func(s *Settings) { s.Modules = "q,x" }, `"x"`},
+		{func(s *Settings) { s.Modules = "q q" }, "twice"},
+		{func(s *Settings) { s.Modules = " , " }, "at least one"},
+		{func(s *Settings) { s.Estimator = "adam" }, "Estimator"},
+	} {
+		s := DefaultSettings(1)
+		c.change(&s)
+		if _, err := s.Train(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("want an error with %q, got %v", c.want, err)
+		}
+	}
+}
+
+func TestFileName(t *testing.T) {
+	for in, want := range map[string]string{
+		"a b.gguf": "a-b.gguf", "../../etc/passwd": "etc-passwd", "": "file", "ÄÖ.csv": "csv", ".hidden": "hidden", strings.Repeat("x", 300) + ".gguf": strings.Repeat("x", 95) + ".gguf",
+	} {
+		if got := FileName(in); got != want {
+			t.Errorf("FileName(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestColumns(t *testing.T) {
+	for _, c := range []struct{ name, head, cols, text, label string }{
+		{"a.csv", "\ufeffid,Review,sentiment\n1,x,y\n", "id Review sentiment", "Review", "sentiment"},
+		{"a.tsv", "first\tsecond\nx\ty\n", "first second", "first", "second"},
+		{"a.jsonl", "{\"label\":1,\"text\":\"x\"}\n{", "label text", "text", "label"},
+		{"a.jsonl", "not json", "", "", ""},
+		{"a.csv", "", "", "", ""},
+	} {
+		cols, text, label := Columns(c.name, []byte(c.head))
+		if strings.Join(cols, " ") != c.cols || text != c.text || label != c.label {
+			t.Errorf("%s %q: %q %q %q", c.name, c.head, cols, text, label)
+		}
+	}
+}
+
+func TestChart(t *testing.T) {
+	c := Chart{Steps: 5000}
+	for i := range 5000 {
+		c.Loss = append(c.Loss, Point{i + 1, 1 / float64(i+1)})
+	}
+	c.Loss[7].Value = math.NaN()
+	if n := len(strings.Fields(c.LossLine())); n == 0 || n > maxVertices {
+		t.Errorf("%d vertices, want 1 to %d", n, maxVertices)
+	}
+	for _, line := range []string{c.LossLine(), c.SmoothLine()} {
+		if strings.Contains(line, "NaN") || strings.Contains(line, "Inf") {
+			t.Errorf("not a number in the drawing: %.80s", line)
+		}
+	}
+	empty := Chart{}
+	if empty.LossLine() != "" || empty.Summary() != "No steps yet." || len(empty.LossTicks()) != 5 {
+		t.Error("an empty chart is not empty")
+	}
+}
+
+func TestText(t *testing.T) {
+	for got, want := range map[string]string{
+		Bytes(98362432): "98 MB", Bytes(4 << 30): "4.29 GB", Bytes(-1): "unknown", Count(134515008): "134.5 M", Count(10605): "10,605",
+		Seconds(8.4): "8 s", Seconds(125): "2 min 05 s", Seconds(4200): "1 h 10 min", Seconds(math.Inf(1)): "unknown",
+		Percent(0.684): "68.4 %", Fixed(math.NaN()): "–", Short(0.00001): "1e-05",
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestZip(t *testing.T) {
+	files := []File{{"a", bytes.Repeat([]byte("x"), 10000)}, {"b.json", []byte("{}")}}
+	one, err := Zip(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if two, _ := Zip(files); !bytes.Equal(one, two) {
+		t.Error("equal files, unequal archives")
+	}
+	z, err := zip.NewReader(bytes.NewReader(one), int64(len(one)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range z.File {
+		r, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := io.ReadAll(r); f.Name != files[i].Name || !bytes.Equal(got, files[i].Data) {
+			t.Errorf("%s differs", f.Name)
+		}
+	}
+}

@@ -1,0 +1,239 @@
+// What the module sees as its file system: /models and /data are read-only OPFS files, /runs/<id> is a small folder in memory that is loaded
+// from OPFS before a run and written back after every event. WASI calls cannot wait, OPFS can only be opened by waiting: hence both.
+
+import { Directory, File, Fd, Inode, PreopenDirectory, wasi } from "./wasi/index.js";
+import { CodedError } from "./errors.js";
+import { fileHandle, parts, readWhole, writeWhole, list } from "./store.js";
+
+/** An OPFS file, read-only, with positioned reads (the shim's own class has none). */
+class StoredFile extends Inode {
+  /** @param {FileSystemSyncAccessHandle} handle */
+  constructor(handle) {
+    super();
+    this.handle = handle;
+    this.bytes = handle.getSize();
+  }
+
+  stat() {
+    return new wasi.Filestat(this.ino, wasi.FILETYPE_REGULAR_FILE, BigInt(this.bytes));
+  }
+
+  /** @param {number} oflags @param {bigint} rights */
+  path_open(oflags, rights) {
+    if ((oflags & wasi.OFLAGS_TRUNC) !== 0 || (rights & BigInt(wasi.RIGHTS_FD_WRITE)) !== 0n) return { ret: wasi.ERRNO_PERM, fd_obj: null };
+    return { ret: wasi.ERRNO_SUCCESS, fd_obj: new OpenStoredFile(this) };
+  }
+}
+
+class OpenStoredFile extends Fd {
+  /** @param {StoredFile} file */
+  constructor(file) {
+    super();
+    this.file = file;
+    this.position = 0;
+  }
+
+  fd_fdstat_get() {
+    return { ret: wasi.ERRNO_SUCCESS, fdstat: new wasi.Fdstat(wasi.FILETYPE_REGULAR_FILE, 0) };
+  }
+
+  fd_filestat_get() {
+    return { ret: wasi.ERRNO_SUCCESS, filestat: this.file.stat() };
+  }
+
+  /** @param {number} size @param {bigint} offset */
+  fd_pread(size, offset) {
+    const left = this.file.bytes - Number(offset);
+    const data = new Uint8Array(Math.max(0, Math.min(size, left)));
+    const n = data.length > 0 ? this.file.handle.read(data, { at: Number(offset) }) : 0;
+    return { ret: wasi.ERRNO_SUCCESS, data: n === data.length ? data : data.subarray(0, n) };
+  }
+
+  /** @param {number} size */
+  fd_read(size) {
+    const r = this.fd_pread(size, BigInt(this.position));
+    this.position += r.data.length;
+    return r;
+  }
+
+  /** @param {bigint} offset @param {number} whence */
+  fd_seek(offset, whence) {
+    const base = [0, this.position, this.file.bytes][whence];
+    if (base === undefined || base + Number(offset) < 0) return { ret: wasi.ERRNO_INVAL, offset: 0n };
+    this.position = base + Number(offset);
+    return { ret: wasi.ERRNO_SUCCESS, offset: BigInt(this.position) };
+  }
+
+  fd_tell() {
+    return { ret: wasi.ERRNO_SUCCESS, offset: BigInt(this.position) };
+  }
+}
+
+/** @param {any} v @param {(s: string) => void} visit Calls visit with every string in a JSON value. */
+function strings(v, visit) {
+  if (typeof v === "string") visit(v);
+  else if (v && typeof v === "object") for (const k of Object.keys(v)) strings(v[k], visit);
+}
+
+/** A run whose lock this worker holds. */
+class Run {
+  /** @param {string} id @param {Directory} dir @param {() => void} release */
+  constructor(id, dir, release) {
+    this.id = id;
+    this.dir = dir;
+    this.release = release;
+    /** @type {Map<string, Uint8Array>} what OPFS holds: whole bytes of each file */
+    this.saved = new Map();
+    /** @type {Map<string, FileSystemSyncAccessHandle>} append-only files, kept open */
+    this.logs = new Map();
+  }
+}
+
+/** The three folders. */
+export class Files {
+  models = new PreopenDirectory("/models", new Map());
+  data = new PreopenDirectory("/data", new Map());
+  runsDir = new PreopenDirectory("/runs", new Map());
+  /** @type {Map<string, Run>} */
+  #runs = new Map();
+
+  /** Opens every stored file and run that the parameters of a call name. @param {any} params */
+  async prepare(params) {
+    /** @type {Set<string>} */
+    const paths = new Set();
+    strings(params, (s) => {
+      if (/^\/(models|data|runs)\//.test(s)) paths.add(s);
+    });
+    for (const path of paths) {
+      const p = parts(path);
+      if (p[0] === "runs") await this.#openRun(p[1]);
+      else await this.#openFile(path, p);
+    }
+  }
+
+  /** @param {string} path @param {string[]} p */
+  async #openFile(path, p) {
+    const dir = (p[0] === "models" ? this.models : this.data).dir.contents;
+    if (p.length !== 2) throw new CodedError("invalid_params", `${path}: no such folder`);
+    if (dir.has(p[1])) return;
+    /** @type {FileSystemFileHandle} */
+    let h;
+    try {
+      h = await fileHandle(path);
+    } catch (e) {
+      if (/** @type {any} */ (e)?.name !== "NotFoundError") throw e;
+      throw new CodedError("not_found", `${p[1]} is not stored in this browser any more. Load it again.`);
+    }
+    // "read-only" lets several tabs read one model; browsers without it ignore the option and lock the file.
+    dir.set(p[1], new StoredFile(await /** @type {any} */ (h).createSyncAccessHandle({ mode: "read-only" })));
+  }
+
+  /** Closes a stored file so that it can be replaced or deleted. @param {string} path */
+  close(path) {
+    const p = parts(path);
+    if (p[0] === "runs") return this.releaseRun(p[1]);
+    const dir = (p[0] === "models" ? this.models : this.data).dir.contents;
+    const f = dir.get(p[1]);
+    if (f instanceof StoredFile) f.handle.close();
+    dir.delete(p[1]);
+  }
+
+  /** @param {string} id */
+  async #openRun(id) {
+    if (this.#runs.has(id)) return;
+    const release = await lock(`tabtune run ${id}`);
+    if (!release) throw new CodedError("locked", "This run is open in another tab. Go on there, or close that tab first.");
+    const dir = new Directory(new Map());
+    const run = new Run(id, dir, release);
+    try {
+      const prefix = `/runs/${id}/`;
+      for (const f of (await list()).files) {
+        if (!f.path.startsWith(prefix) || f.path.endsWith(".part")) continue;
+        const data = await readWhole(f.path);
+        run.saved.set(f.path.slice(prefix.length), data.slice());
+        let at = dir.contents;
+        const names = f.path.slice(prefix.length).split("/");
+        for (const name of names.slice(0, -1)) {
+          if (!at.has(name)) at.set(name, new Directory(new Map()));
+          at = /** @type {Directory} */ (at.get(name)).contents;
+        }
+        at.set(/** @type {string} */ (names.at(-1)), new File(data));
+      }
+    } catch (e) {
+      release();
+      throw e;
+    }
+    this.runsDir.dir.contents.set(id, dir);
+    this.#runs.set(id, run);
+  }
+
+  /** @param {string} id */
+  releaseRun(id) {
+    const run = this.#runs.get(id);
+    if (!run) return;
+    for (const h of run.logs.values()) h.close();
+    this.runsDir.dir.contents.delete(id);
+    this.#runs.delete(id);
+    run.release();
+  }
+
+  /** Writes what the module changed in its runs to OPFS. Logs grow in place, other files are replaced whole. */
+  async persist() {
+    for (const run of this.#runs.values()) await persistDir(run, run.dir, "");
+  }
+}
+
+/** @param {Run} run @param {Directory} dir @param {string} at */
+async function persistDir(run, dir, at) {
+  for (const [name, node] of [...dir.contents]) {
+    const path = at + name;
+    if (node instanceof Directory) await persistDir(run, node, path + "/");
+    else if (node instanceof File) await persistFile(run, path, node.data);
+  }
+}
+
+/** @param {Run} run @param {string} path @param {Uint8Array} data */
+async function persistFile(run, path, data) {
+  const saved = run.saved.get(path);
+  if (saved && equal(saved, data, 0)) return;
+  const full = `/runs/${run.id}/${path}`;
+  if (!/\.(log|jsonl)$/.test(path)) {
+    // Temporary files of the module's own write-then-rename never outlive a call; a name that OPFS would refuse is one of those.
+    if (/(^|\/)\.|\.(tmp|part)$/.test(path)) return;
+    await writeWhole(full, data);
+    run.saved.set(path, data.slice());
+    return;
+  }
+  let h = run.logs.get(path);
+  if (!h) {
+    h = await (await fileHandle(full, true)).createSyncAccessHandle();
+    run.logs.set(path, h);
+  }
+  let from = saved?.length ?? 0;
+  if (saved && (data.length < from || !equal(saved, data, Math.max(0, from - 256)))) from = 0;
+  if (data.length < h.getSize()) h.truncate(data.length);
+  const tail = data.subarray(from);
+  if (h.write(tail, { at: from }) !== tail.length) throw new DOMException("short write", "QuotaExceededError");
+  h.flush();
+  run.saved.set(path, data.slice());
+}
+
+/** Whether b starts with a (and, for from = 0, equals it), comparing from an offset on. @param {Uint8Array} a @param {Uint8Array} b @param {number} from */
+function equal(a, b, from) {
+  if (b.length < a.length || (from === 0 && a.length !== b.length)) return false;
+  for (let i = from; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}
+
+/** Takes a Web Lock without waiting. @param {string} name @returns {Promise<(() => void) | null>} how to give it back, or null when taken */
+function lock(name) {
+  return new Promise((resolve, reject) => {
+    navigator.locks.request(name, { ifAvailable: true }, (l) => {
+      if (!l) {
+        resolve(null);
+        return;
+      }
+      return new Promise((/** @type {(v?: any) => void} */ release) => resolve(() => release()));
+    }).catch(reject);
+  });
+}

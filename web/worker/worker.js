@@ -1,0 +1,161 @@
+// The dedicated worker behind the page: {id, method, params} in; {id, event}*, then {id, result} or {id, error} out.
+//
+//   boot {threads, memoryLimit}          loads kernels.wasm and tabtune.wasm; answers the module's hello and {shared, ...memory}
+//   store.list | write | read | remove | close | download | import    the page's private storage, see store.js
+//   memory                               bytes of the wasm memories
+//   <name>.start {...}                   a task of the module, driven here: its events, then its value
+//   task.pause | task.resume | task.stop {id}   for the request with that id; a stopped one answers {"stopped": true}
+//   run.release {run}                    gives back the lock of a run
+//   anything else                        a method of the module
+//
+// Between two pieces of a task the worker returns to its event loop, so that these messages get in.
+
+import { Engine } from "./engine.js";
+import { canShare } from "./device.js";
+import { CodedError, describe } from "./errors.js";
+import * as store from "./store.js";
+
+/** @type {Engine | null} */
+let engine = null;
+
+/** @typedef {{paused: boolean, abort: AbortController, wake: (() => void) | null}} Control */
+/** @type {Map<number, Control>} */
+const running = new Map();
+
+// A message to oneself comes back after those already waiting; a timer would be clamped to 4 ms, and to 1 s in a hidden tab.
+const ticker = new MessageChannel();
+/** @type {(() => void)[]} */
+const ticks = [];
+ticker.port1.onmessage = () => ticks.shift()?.();
+const tick = () => new Promise((/** @type {(v?: any) => void} */ r) => {
+  ticks.push(r);
+  ticker.port2.postMessage(0);
+});
+
+self.onmessage = async (/** @type {MessageEvent<import("./types.js").Request>} */ { data }) => {
+  const { id, method, params = {} } = data ?? {};
+  /** @param {any} m @param {Transferable[]} [transfer] */
+  const post = (m, transfer = []) => self.postMessage({ id, ...m }, { transfer });
+  try {
+    const result = await dispatch(id, String(method), params, (event) => post({ event }));
+    post({ result }, result?.bytes instanceof Uint8Array ? [result.bytes.buffer] : []);
+  } catch (e) {
+    post({ error: describe(e) });
+  }
+};
+
+/** @param {number} id @param {string} method @param {any} params @param {import("./types.js").Emit} emit @returns {Promise<any>} */
+async function dispatch(id, method, params, emit) {
+  switch (method) {
+    case "boot":
+      return boot(params);
+    case "memory":
+      return need().memory();
+    case "run.release":
+      engine?.files.releaseRun(String(params.run));
+      return {};
+    case "task.pause":
+    case "task.resume":
+    case "task.stop":
+      return control(method, Number(params.id));
+    case "store.list":
+      return store.list();
+    case "store.read":
+      return { bytes: await store.readWhole(params.path) };
+    case "store.write":
+      await store.writeWhole(params.path, new TextEncoder().encode(String(params.text)));
+      return {};
+    case "store.close":
+      engine?.files.close(params.path);
+      return {};
+    case "store.remove":
+      engine?.files.close(params.path);
+      await store.remove(params.path);
+      return {};
+    case "store.persist":
+      return { persisted: (await /** @type {any} */ (navigator.storage).persist?.()) ?? false };
+    case "store.download":
+      return withControl(id, (c) => store.download(params, throttle(emit), c.abort.signal));
+    case "store.import":
+      engine?.files.close(params.path);
+      return withControl(id, (c) => store.importFile(params, throttle(emit), c.abort.signal));
+  }
+  if (method.endsWith(".start")) return withControl(id, (c) => runTask(method, params, emit, c));
+  const e = need();
+  await e.files.prepare(params);
+  const result = e.call(method, params);
+  await e.files.persist();
+  return result;
+}
+
+/** @param {any} params */
+async function boot(params) {
+  if (engine) throw new CodedError("busy", "The engine is already running.");
+  engine = await Engine.open(params, new URL("../", import.meta.url).href);
+  return { ...engine.call("hello", {}), shared: canShare(), memory: engine.memory() };
+}
+
+/** @returns {Engine} */
+function need() {
+  if (!engine) throw new CodedError("failed", "The engine is not running yet.");
+  return engine;
+}
+
+/** @template T @param {number} id @param {(c: Control) => Promise<T>} f @returns {Promise<T>} */
+async function withControl(id, f) {
+  /** @type {Control} */
+  const c = { paused: false, abort: new AbortController(), wake: null };
+  running.set(id, c);
+  try {
+    return await f(c);
+  } finally {
+    running.delete(id);
+  }
+}
+
+/** @param {string} method @param {number} id */
+function control(method, id) {
+  const c = running.get(id);
+  if (!c) throw new CodedError("unknown_task", "That task has ended.");
+  if (method === "task.stop") c.abort.abort();
+  else c.paused = method === "task.pause";
+  c.wake?.();
+  return {};
+}
+
+/** @param {string} method @param {any} params @param {import("./types.js").Emit} emit @param {Control} c */
+async function runTask(method, params, emit, c) {
+  const e = need();
+  await e.files.prepare(params);
+  const { task } = e.call(method, params);
+  for (;;) {
+    await tick();
+    if (c.abort.signal.aborted) {
+      e.call("task.stop", { task });
+      await e.files.persist();
+      return { stopped: true };
+    }
+    if (c.paused) {
+      emit({ type: "paused" });
+      await new Promise((/** @type {(v?: any) => void} */ r) => { c.wake = r; });
+      c.wake = null;
+      if (!c.abort.signal.aborted && !c.paused) emit({ type: "resumed" });
+      continue;
+    }
+    const { event, done, value } = e.call("task.next", { task });
+    await e.files.persist();
+    if (event !== undefined) emit(event);
+    if (done) return value;
+  }
+}
+
+/** At most ten progress events a second, and the last one. @param {import("./types.js").Emit} emit @returns {import("./types.js").Emit} */
+function throttle(emit) {
+  let last = 0;
+  return (event) => {
+    const now = performance.now();
+    if (now - last < 100 && event.done !== event.total) return;
+    last = now;
+    emit(event);
+  };
+}
