@@ -1,0 +1,77 @@
+# Tabtune. "make help" lists the targets; "make run" and "make test" are the two that matter.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Downloads and compiled code are kept here, outside the build tree.
+export TABTUNE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tabtune
+export TABTUNE_ASSETS ?= $(TABTUNE_CACHE)/assets
+
+ADDR ?= 127.0.0.1:8080
+FUZZTIME ?= 30s
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.1
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build fetch ## fetch, build, serve the page and open it; HEADLESS=1 (or no display) drives it in headless Chromium
+	@scripts/run.sh $(ADDR)
+
+.PHONY: test
+test: ## everything that is tested, on a fresh machine too
+	@scripts/need.sh go python node npm chromium
+	@$(MAKE) --no-print-directory fetch build
+	TABTUNE_REQUIRE_ASSETS=1 go test -timeout 60m ./...
+	npm test --silent --prefix web/worker
+
+.PHONY: build
+build: module page ## bin/tabtune, with the module and the page in it
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o bin/tabtune ./host/cmd/tabtune
+	@scripts/sizes.sh
+
+# The one module: the page and the host embed the same bytes. No VCS stamp, so that equal sources give equal bytes.
+.PHONY: module
+module:
+	@scripts/need.sh go
+	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -buildvcs=false -ldflags="-s -w" -o host/dist/tabtune.wasm ./wasm
+
+.PHONY: page
+page: module
+	@scripts/need.sh node npm
+	go run ./web/build -module host/dist/tabtune.wasm
+	@find host/serve/dist -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +
+	@cp -R web/dist/. host/serve/dist/
+
+.PHONY: fetch
+fetch: ## download the example model and data, once
+	@scripts/need.sh go python
+	@go run ./host/cmd/tabtune fetch
+
+.PHONY: check
+check: ## format, vet, lint, regenerate; fails when something would change
+	@scripts/check.sh $(STATICCHECK)
+
+.PHONY: conformance
+conformance: build fetch ## compare with the stock ExecuTorch runtime and Hugging Face (installs about 3 GB once)
+	@conformance/run.sh
+
+.PHONY: bench
+bench: build fetch ## measure kernels, forward pass and training steps
+	bin/tabtune bench --model "$(TABTUNE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf" $(BENCHFLAGS)
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser for FUZZTIME each (30s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: fuzz-short
+fuzz-short: ## the same for 30 s each, as CI does
+	@scripts/fuzz.sh 30s
+
+.PHONY: clean
+clean: ## remove what was built; downloads stay
+	rm -rf bin build web/dist
+	find host/dist host/serve/dist -mindepth 1 ! -name .gitkeep -delete

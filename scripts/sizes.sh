@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# sizes.sh: what a visitor downloads and what the command weighs, in bytes: raw and brotli.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+for f in web/dist/*.wasm; do
+  [[ -e $f ]] || continue
+  br=-
+  [[ -e $f.br ]] && br=$(wc -c <"$f.br")
+  printf '  %-24s %9d  brotli %9s\n' "$(basename "$f")" "$(wc -c <"$f")" "$br"
+done
+printf '  %-24s %9d\n' bin/tabtune "$(wc -c <bin/tabtune)"
