@@ -99,6 +99,27 @@ func (b *Browser) Click(id string) error {
 	return err
 }
 
+// Unfold opens a fold by its id, as a click on its summary would.
+func (b *Browser) Unfold(ctx context.Context, id string) error {
+	open := fmt.Sprintf(`document.getElementById(%q).open`, id)
+	var is bool
+	if err := b.Eval(open, &is); err != nil || is {
+		return err
+	}
+	if err := b.Eval(fmt.Sprintf(`document.querySelector("#%s summary").click()`, id), nil); err != nil {
+		return err
+	}
+	for !is {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("waiting for the fold #%s: %w", id, err)
+		}
+		if err := b.Eval(`new Promise((r) => requestAnimationFrame(() => r(`+open+`)))`, &is); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Set types into a field, or chooses an option, by the element's id.
 func (b *Browser) Set(id, value string) error {
 	v, err := json.Marshal(value)
@@ -142,6 +163,11 @@ func (b *Browser) FineTune(ctx context.Context, r Run) (State, error) {
 	s, err := b.WaitFor(ctx, "model and data", r.Progress, func(s State) bool { return s.Model.Phase == "ready" && s.Data.Phase == "ready" && s.FineTune })
 	if err != nil {
 		return s, err
+	}
+	if len(r.Knobs) > 0 {
+		if err := b.Unfold(ctx, "knobs"); err != nil {
+			return s, err
+		}
 	}
 	for id, v := range r.Knobs {
 		if err := b.Set("knob-"+id, v); err != nil {

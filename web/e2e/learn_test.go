@@ -55,6 +55,7 @@ func TestLearning(t *testing.T) {
 		if run.steps < learnSteps {
 			_, err := b.WaitFor(ctx, "model and data", nil, func(s drive.State) bool { return s.Model.Phase == "ready" && s.Data.Phase == "ready" && s.FineTune })
 			must(t, err)
+			must(t, b.Unfold(ctx, "knobs"))
 			for id, v := range knobs {
 				must(t, b.Set("knob-"+id, v))
 				_, err = b.WaitFor(ctx, "the estimate", nil, func(s drive.State) bool { return s.FineTune })

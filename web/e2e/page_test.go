@@ -90,6 +90,7 @@ func TestContinue(t *testing.T) {
 	url := serve(t, &site.Site{Dist: fakeDist, Assets: fakeAssets, Isolated: true})
 	must(t, b.Goto(url))
 	prepare(t, b, ctx)
+	must(t, b.Unfold(ctx, "knobs"))
 	must(t, b.Set("knob-steps", "400"))
 	_, err := b.WaitFor(ctx, "the button", nil, func(s drive.State) bool { return s.FineTune })
 	must(t, err)

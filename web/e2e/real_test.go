@@ -70,6 +70,7 @@ func TestReal(t *testing.T) {
 		t.Errorf("archive: %v", names)
 	}
 
+	must(t, b.Unfold(ctx, "knobs"))
 	must(t, b.Set("knob-seed", "1"))
 	_, err = b.WaitFor(ctx, "the button", nil, func(s drive.State) bool { return s.FineTune })
 	must(t, err)
