@@ -16,12 +16,13 @@ import (
 type Call struct {
 	m   *Method
 	n   *Node
+	by  Server // of the call in progress
 	err error
 }
 
 // run sets the outputs' sizes and computes them.
 func (c *Call) run(n *Node) error {
-	c.n, c.err = n, nil
+	c.n, c.by, c.err = n, ByGo, nil
 	op := n.op
 	op.Shape(c)
 	if c.err != nil {
@@ -31,6 +32,7 @@ func (c *Call) run(n *Node) error {
 		return fmt.Errorf("argument %d has sizes %v, planned as the output's, which are %v", n.over-1, c.T(n.over-1).sizes, c.Out().sizes)
 	}
 	if n.InAl {
+		c.by = ByView
 		c.alias()
 		return c.err
 	}
@@ -47,6 +49,7 @@ func (c *Call) run(n *Node) error {
 		}
 	}
 	if op.Kernel != nil && !c.m.p.opt.Reference && op.Kernel(c) {
+		c.by = ByKernel
 		return c.err
 	}
 	if c.err == nil {

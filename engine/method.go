@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"tabtune/engine/kernel"
 	"tabtune/engine/pte"
@@ -352,15 +351,8 @@ func (m *Method) Execute(ctx context.Context) error {
 		n := m.g.Nodes[pc]
 		switch n.kind {
 		case nodeOp:
-			var began time.Time
-			if m.p.opt.Trace != nil {
-				began = time.Now()
-			}
-			if err := m.call.run(n); err != nil {
+			if err := m.run(n); err != nil {
 				return fmt.Errorf("engine: method %q: node %d (instruction %d, %s): %w", m.g.Name, pc, n.Index, n.Op, err)
-			}
-			if m.p.opt.Trace != nil {
-				m.p.opt.Trace(n, time.Since(began))
 			}
 		case nodeMove:
 			m.slots[n.Args[1]] = m.slots[n.Args[0]]

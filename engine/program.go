@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"tabtune/engine/kernel"
 	"tabtune/engine/pte"
@@ -19,9 +18,7 @@ type Options struct {
 	// ShareArena plans straight-line methods for callers that run one at a time: their arenas share memory, inputs have to be
 	// set before every Execute, and outputs are valid until an input of another method is set.
 	ShareArena bool
-	// Trace, if set, is called after every node of a method with the time it took.
-	Trace    func(n *Node, d time.Duration)
-	MaxSteps int64 // most instructions one Execute may run in a method with jumps; 0: 1<<26
+	MaxSteps   int64 // most instructions one Execute may run in a method with jumps; 0: 1<<26
 }
 
 // Program is a loaded program. It and its methods are for one goroutine at a time.
@@ -39,6 +36,7 @@ type Program struct {
 	user    *Method          // whose values are in pool
 	arenas  map[uint32]block // shared arenas of methods that keep the file's plan, by memory id
 	retired []kernel.Addr
+	observe func(Step)  // nil: nobody looks
 	desc    kernel.Addr // of the last strided kernel call
 }
 

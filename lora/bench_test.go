@@ -42,10 +42,11 @@ func BenchmarkForward(b *testing.B) {
 				b.Fatal(err)
 			}
 			took := map[string]time.Duration{}
-			p, err := engine.Load(dev, file, engine.Options{Data: []engine.DataSource{w}, Trace: func(n *engine.Node, d time.Duration) { took[n.Op] += d }})
+			p, err := engine.Load(dev, file, engine.Options{Data: []engine.DataSource{w}})
 			if err != nil {
 				b.Fatal(err)
 			}
+			p.Observe(func(s engine.Step) { took[s.Node.Op] += s.Took })
 			m, err := p.Method("prefix")
 			if err != nil {
 				b.Fatal(err)

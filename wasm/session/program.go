@@ -79,6 +79,8 @@ type runParams struct {
 	Method  string   `json:"method"`
 	Inputs  []string `json:"inputs"`
 	Outputs string   `json:"outputs"`
+	Profile bool     `json:"profile"` // time and bytes of each operator in the result
+	Trace   string   `json:"trace"`   // file for the same as Chrome trace events
 }
 
 // openSource is a file of bounded, known size.
@@ -155,6 +157,11 @@ func (s *Session) run(t *rpc.Task, p runParams) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	var profile *engine.Profile
+	if p.Profile || p.Trace != "" {
+		profile = engine.NewProfile()
+		prog.Observe(profile.Add)
+	}
 	for i, in := range p.Inputs {
 		if err := call(prog, m, in, filepath.Join(p.Outputs, strconv.Itoa(i)+".safetensors")); err != nil {
 			return nil, fmt.Errorf("%s: %w", in, err)
@@ -163,7 +170,16 @@ func (s *Session) run(t *rpc.Task, p runParams) (map[string]any, error) {
 			return nil, err
 		}
 	}
-	return map[string]any{"calls": len(p.Inputs), "peakBytes": s.dev.Peak()}, nil
+	result := map[string]any{"calls": len(p.Inputs), "peakBytes": s.dev.Peak()}
+	if p.Profile {
+		result["profile"] = profile.Rows()
+	}
+	if p.Trace != "" {
+		if err := atomicfile.Write(p.Trace, profile.WriteTrace); err != nil {
+			return nil, fmt.Errorf("trace: %w", err)
+		}
+	}
+	return result, nil
 }
 
 var safeTypes = map[engine.DType]safetensors.DType{

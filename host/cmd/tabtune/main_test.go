@@ -275,6 +275,19 @@ func TestPrograms(t *testing.T) {
 	if r.requests[0] != want {
 		t.Errorf("\n got %s\nwant %s", r.requests[0], want)
 	}
+	r.requests = nil
+	r.answers["run"] = `{"profile":[{"method":"forward","operator":"aten::mm.out","by":"kernel","calls":3,"seconds":0.002,"share":0.8,"read":3000000,"written":1000000}]}`
+	code, stdout, stderr = try(t, r, "", "run", at("p.pte"), "--inputs", at("a.safetensors"), "--outputs", at("o"), "--profile", "--trace", at("t/trace.json"))
+	if code != 0 || stdout != at("o/0.safetensors")+"\n" {
+		t.Fatalf("run --profile: exit %d: %s %s", code, stdout, stderr)
+	}
+	if !strings.HasSuffix(r.requests[0], `"profile":true,"trace":"`+at("t/trace.json")+`"}`) {
+		t.Errorf("run --profile: %s", r.requests[0])
+	}
+	if want := "     ms  share  calls  read MB  written MB  GB/s      by  operator\n  2.000  80.0%      3    3.000       1.000  2.00  kernel  forward: aten::mm.out\n"; !strings.HasSuffix(stderr, want) {
+		t.Errorf("the table is\n%swant\n%s", stderr, want)
+	}
+	delete(r.answers, "run")
 	if code, stdout, _ := try(t, r, "", "inspect", at("p.pte")); code != 0 || stdout != "program\n" {
 		t.Errorf("inspect: exit %d, %q", code, stdout)
 	}

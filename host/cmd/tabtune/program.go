@@ -79,6 +79,8 @@ func run(ctx context.Context, a *app, args []string) error {
 	var inputs paths
 	f.Var(&inputs, "inputs", "tensors \"0\", \"1\", ... of one call, a `.safetensors` file; may be given several times")
 	outputs := f.String("outputs", "", "the `folder` for the results: 0.safetensors, 1.safetensors, ...")
+	profile := f.Bool("profile", false, "print time and bytes of each operator on standard error, or with --json in the result")
+	trace := f.String("trace", "", "write every operator's time to a JSON `file` that chrome://tracing and Perfetto open")
 	rest, err := f.parse(args, 1)
 	if err != nil {
 		return err
@@ -89,8 +91,10 @@ func run(ctx context.Context, a *app, args []string) error {
 		Method  string   `json:"method"`
 		Inputs  []string `json:"inputs"`
 		Outputs string   `json:"outputs"`
+		Profile bool     `json:"profile,omitempty"`
+		Trace   string   `json:"trace,omitempty"`
 	}
-	p := params{Method: *method}
+	p := params{Method: *method, Profile: *profile}
 	var mounts []host.Mount
 	if p.Program, err = inputFile("program", rest[0]); err != nil {
 		return err
@@ -116,7 +120,16 @@ func run(ctx context.Context, a *app, args []string) error {
 	if p.Outputs, err = outputDir("--outputs", *outputs); err != nil {
 		return err
 	}
-	o, err := m.options(a, append(mounts, host.Dir(p.Outputs))...)
+	mounts = append(mounts, host.Dir(p.Outputs))
+	if *trace != "" {
+		dir, err := outputDir("--trace", filepath.Dir(*trace))
+		if err != nil {
+			return err
+		}
+		p.Trace = filepath.Join(dir, filepath.Base(*trace))
+		mounts = append(mounts, host.Dir(dir))
+	}
+	o, err := m.options(a, mounts...)
 	if err != nil {
 		return err
 	}
@@ -126,7 +139,7 @@ func run(ctx context.Context, a *app, args []string) error {
 	}
 	defer e.Close()
 	bar := progress{app: a}
-	_, raw, err := runTask[json.RawMessage](ctx, e, "run", p, func(p host.Progress) error {
+	result, raw, err := runTask[runResult](ctx, e, "run", p, func(p host.Progress) error {
 		bar.update("running", p.Done, p.Total, fmt.Sprintf("call %d of %d", p.Done, p.Total), -1)
 		return nil
 	})
@@ -136,6 +149,11 @@ func run(ctx context.Context, a *app, args []string) error {
 	}
 	if f.json {
 		return a.printJSON(withKey(raw, "calls", len(inputs)))
+	}
+	if *profile {
+		if err := writeProfile(a.err, result.Profile); err != nil {
+			return err
+		}
 	}
 	for i := range inputs {
 		if _, err := fmt.Fprintln(a.out, filepath.Join(*outputs, fmt.Sprintf("%d.safetensors", i))); err != nil {
