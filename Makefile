@@ -46,6 +46,12 @@ page: module
 	@find host/serve/dist -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +
 	@cp -R web/dist/. host/serve/dist/
 
+.PHONY: site
+site: module ## build/site: the page as a folder for any static host, also in a sub-folder and without headers
+	@scripts/need.sh node npm
+	go run ./web/build -module host/dist/tabtune.wasm -out build/site -brotli -1
+	@touch build/site/.nojekyll
+
 .PHONY: fetch
 fetch: ## download the example model and data, once
 	@scripts/need.sh go python

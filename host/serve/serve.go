@@ -21,14 +21,12 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"tabtune/internal/policy"
 )
 
 //go:embed all:dist
 var dist embed.FS
-
-// CSP is the page's content security policy: own origin only, no inline script and no eval but WebAssembly's.
-const CSP = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' data: blob:; " +
-	"object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // Page returns the embedded build of the page, or an error that tells how to make it.
 func Page() (fs.FS, error) {
@@ -77,7 +75,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Embedder-Policy", "require-corp")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Content-Security-Policy", CSP)
+	h.Set("Content-Security-Policy", policy.For(strings.TrimPrefix(r.URL.Path, "/")))
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cache-Control", "no-cache") // revalidated by ETag: a new build shows at once

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"tabtune/internal/policy"
 )
 
 func get(t *testing.T, h http.Handler, target string, header ...string) *http.Response {
@@ -42,7 +44,7 @@ func handler(t *testing.T) (http.Handler, string) {
 	}
 	return Handler(fstest.MapFS{
 		"index.html": {Data: []byte("<!doctype html>")}, "app.wasm": {Data: []byte("raw")}, "app.wasm.br": {Data: []byte("br")},
-		"app.wasm.gz": {Data: []byte("gzip")}, "worker.js": {Data: []byte("//")}, "d/x.css": {Data: []byte("a{}")},
+		"app.wasm.gz": {Data: []byte("gzip")}, "worker.js": {Data: []byte("//")}, "worker/download.js": {Data: []byte("//d")}, "d/x.css": {Data: []byte("a{}")},
 	}, Dir(dir)), dir
 }
 
@@ -59,6 +61,7 @@ func TestFiles(t *testing.T) {
 		{"/app.wasm", "br;q=0, gzip;q=0.5", 200, "application/wasm", "gzip", "gzip"},
 		{"/app.wasm", "", 200, "application/wasm", "raw", ""},
 		{"/worker.js", "br", 200, "text/javascript; charset=utf-8", "//", ""},
+		{"/worker/download.js", "", 200, "text/javascript; charset=utf-8", "//d", ""},
 		{"/d/x.css", "", 200, "text/css; charset=utf-8", "a{}", ""},
 		{"/assets/m.gguf", "br", 200, "application/octet-stream", "0123456789", ""},
 		{"/assets/.lock", "", 404, "", "", ""}, {"/assets/link.txt", "", 404, "", "", ""}, {"/assets/../secret", "", 404, "", "", ""},
@@ -72,7 +75,7 @@ func TestFiles(t *testing.T) {
 		}
 		for name, want := range map[string]string{
 			"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp",
-			"Content-Security-Policy": CSP, "X-Content-Type-Options": "nosniff",
+			"Content-Security-Policy": policy.For(strings.TrimPrefix(c.target, "/")), "X-Content-Type-Options": "nosniff",
 		} {
 			if got := r.Header.Get(name); got != want {
 				t.Errorf("%s: %s: %q", c.target, name, got)

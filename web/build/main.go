@@ -5,7 +5,7 @@
 //	go run ./web/build -sources           # only what checks of the sources need: the shim and vugugen's output
 //
 // Steps: npm ci for the WASI shim, vugugen, the page for GOOS=js, vugu's DOM script as a file of its own (so that the content security
-// policy needs no unsafe-eval), copies of the worker and the wasm files, and .br and .gz beside everything that shrinks.
+// policy needs no unsafe-eval), copies of the worker and the wasm files, icons, the service worker with its list of files, and .br and .gz beside everything that shrinks.
 // Each step is skipped when its result is newer than its inputs' content asks for: files are only written when they change.
 package main
 
@@ -69,7 +69,7 @@ func (b *builder) run() error {
 			return err
 		}
 		steps = append(steps, []step{{"page.wasm", b.page}, {"vugu's DOM script", b.domScript}, {"static files", b.static},
-			{"tabtune.wasm", b.reactor}, {"compressed copies", b.compress}, {"old files", b.sweep}}...)
+			{"tabtune.wasm", b.reactor}, {"icons", b.icons}, {"the service worker", b.serviceWorker}, {"compressed copies", b.compress}, {"old files", b.sweep}}...)
 	}
 	for _, step := range steps {
 		if err := step.do(); err != nil {
@@ -217,7 +217,8 @@ func (b *builder) domScript() error {
 
 func (b *builder) static() error {
 	for dst, src := range map[string]string{
-		"index.html": "index.html", "app.css": "web/static/app.css", "boot.js": "web/static/boot.js", "icon.svg": "web/static/icon.svg",
+		"index.html": "index.html", "app.css": "web/static/app.css", "boot.js": "web/static/boot.js", "offline.js": "web/static/offline.js",
+		"tabtune.webmanifest": "web/static/tabtune.webmanifest", "icon.svg": "web/static/icon.svg",
 		"kernels.wasm": "engine/kernel/kernels.wasm", "kernels_single.wasm": "engine/kernel/kernels_single.wasm",
 	} {
 		if err := b.copy(dst, src); err != nil {

@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -105,6 +107,12 @@ func tinyModel(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// sha is a content's SHA-256 in hex.
+func sha(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 func must(t *testing.T, err error) {

@@ -130,18 +130,6 @@ func TestContinue(t *testing.T) {
 	}
 }
 
-// TestSingleThread serves the page without COOP and COEP.
-func TestSingleThread(t *testing.T) {
-	b, ctx := open(t, time.Minute, drive.Options{Downloads: t.TempDir()})
-	must(t, b.Goto(serve(t, &site.Site{Dist: fakeDist, Assets: fakeAssets})))
-	prepare(t, b, ctx)
-	s, err := b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": "5"}})
-	must(t, err)
-	if !strings.Contains(s.Engine, "one thread (this page was served without") {
-		t.Errorf("engine: %q", s.Engine)
-	}
-}
-
 // TestLocked opens one run in two tabs.
 func TestLocked(t *testing.T) {
 	b, ctx := open(t, time.Minute, drive.Options{})

@@ -53,6 +53,10 @@ type App struct {
 	Train TrainState
 	Out   ResultState
 	Bench string
+
+	Traffic     ui.Traffic // what the page asked for, as the browser logged it
+	TrafficPage ui.Pager
+	fetched     []ui.Request // the log of download workers, which are gone
 }
 
 // ModelState is step 1.

@@ -73,3 +73,8 @@ type Storage struct {
 type Problem struct {
 	App *App
 }
+
+// Privacy is the browser's log of what the page asked for.
+type Privacy struct {
+	App *App
+}

@@ -1,6 +1,11 @@
 // Starts the page. vugu hands its DOM script to window.eval; the content security policy forbids eval, so that script came as a file
 // (vugu-dom.js) and eval answers for exactly that text and refuses everything else.
 
+import { isolate, keep } from "./offline.js";
+
+// The privacy panel reads the browser's own log of requests, which is 250 long unless told otherwise.
+performance.setResourceTimingBufferSize?.(5000);
+
 const status = document.getElementById("starting");
 
 /** @param {string} text */
@@ -13,6 +18,8 @@ async function start() {
     say("This browser is too old to train a model, or this page was not opened over https or from this device. Use a current Chrome, Edge, Firefox or Safari.");
     return;
   }
+  if (await isolate(say)) return;
+  say("Starting.");
   const [text, page] = await Promise.all([fetch("vugu-dom.js").then((r) => r.text()), fetch("page.wasm")]);
   if (!page.ok) throw new Error(`the server answers ${page.status} for page.wasm`);
   window.eval = (/** @type {string} */ code) => {
@@ -21,7 +28,9 @@ async function start() {
   const go = new Go();
   const typed = page.headers.get("Content-Type")?.startsWith("application/wasm");
   const { instance } = typed ? await WebAssembly.instantiateStreaming(page, go.importObject) : await WebAssembly.instantiate(await page.arrayBuffer(), go.importObject);
-  await go.run(instance);
+  const ended = go.run(instance);
+  void keep();
+  await ended;
   throw new Error("the page's program ended");
 }
 

@@ -2,6 +2,7 @@
 //
 //   boot {threads, memoryLimit}          loads kernels.wasm and tabtune.wasm; answers the module's hello and {shared, ...memory}
 //   store.list | write | read | remove | close | download | import    the page's private storage, see store.js
+//   resources                            the browser's log of what this worker asked for: [{name, bytes}]
 //   memory                               bytes of the wasm memories
 //   <name>.start {...}                   a task of the module, driven here: its events, then its value
 //   task.pause | task.resume | task.stop {id}   for the request with that id; a stopped one answers {"stopped": true}
@@ -14,6 +15,8 @@ import { Engine } from "./engine.js";
 import { canShare } from "./device.js";
 import { CodedError, describe } from "./errors.js";
 import * as store from "./store.js";
+
+performance.setResourceTimingBufferSize?.(5000);
 
 /** @type {Engine | null} */
 let engine = null;
@@ -49,6 +52,8 @@ async function dispatch(id, method, params, emit) {
   switch (method) {
     case "boot":
       return boot(params);
+    case "resources":
+      return performance.getEntriesByType("resource").map((e) => ({ name: e.name, bytes: /** @type {PerformanceResourceTiming} */ (e).encodedBodySize }));
     case "memory":
       return need().memory();
     case "run.release":

@@ -1,0 +1,118 @@
+package e2e
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+
+	"tabtune/web/drive"
+	"tabtune/web/internal/site"
+)
+
+// plainHost serves a folder below a path as a static host does that knows nothing of this page: no header of its own.
+func plainHost(t *testing.T, dist string) (*httptest.Server, string) {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.Handle("/some/where/", http.StripPrefix("/some/where", http.FileServer(http.Dir(dist))))
+	mux.Handle("/some/where/assets/", http.StripPrefix("/some/where/assets", http.FileServer(http.Dir(fakeAssets))))
+	srv := httptest.NewServer(mux)
+	t.Cleanup(srv.Close)
+	return srv, srv.URL + "/some/where/"
+}
+
+// TestStaticHost uses the page from a sub-folder of a host that sends no headers: with threads all the same, under its content security policy,
+// and again when the host is gone.
+func TestStaticHost(t *testing.T) {
+	b, ctx := open(t, 2*time.Minute, drive.Options{Downloads: t.TempDir()})
+	srv, url := plainHost(t, fakeDist)
+	must(t, b.Goto(url))
+	prepare(t, b, ctx)
+	s, err := b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": "5"}})
+	must(t, err)
+	if s.Engine == "" || strings.Contains(s.Engine, "one thread (") {
+		t.Errorf("engine: %q", s.Engine)
+	}
+	var refused []string
+	must(t, b.Eval(`(async () => {
+	  const out = [];
+	  await new Promise((r) => setTimeout(r, 0)); // what a debugger evaluates may use eval, what it set off may not
+	  try { eval("1"); out.push("eval ran"); } catch { out.push("eval"); }
+	  try { new Function("return 1"); out.push("Function ran"); } catch { out.push("Function"); }
+	  const s = document.createElement("script");
+	  s.textContent = "window.inline = true";
+	  document.body.append(s);
+	  out.push(window.inline ? "inline ran" : "inline");
+	  out.push(await fetch("https://models.example/x").then(() => "fetched", () => "fetch"));
+	  out.push(crossOriginIsolated ? "isolated" : "open");
+	  return out;
+	})()`, &refused))
+	if got := strings.Join(refused, " "); got != "eval Function inline fetch isolated" {
+		t.Errorf("refused: %s", got)
+	}
+	must(t, b.Unfold(ctx, "privacy"))
+	must(t, wait(ctx, func() bool {
+		var text string
+		_ = b.Eval(`document.getElementById("traffic").textContent + document.getElementById("requests").textContent`, &text)
+		return strings.Contains(text, "and none to any other.") && strings.Contains(text, "/some/where/tabtune.wasm")
+	}))
+	srv.Close()
+	must(t, b.Goto(url))
+	prepare(t, b, ctx)
+	if _, err = b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": "5"}}); err != nil {
+		t.Errorf("without a network: %v", err)
+	}
+}
+
+// TestUpdate puts another build on the host: the visitor is told, and gets it when asking for it.
+func TestUpdate(t *testing.T) {
+	b, ctx := open(t, time.Minute, drive.Options{})
+	dist := t.TempDir()
+	must(t, os.CopyFS(dist, os.DirFS(fakeDist)))
+	url := serve(t, &site.Site{Dist: dist, Assets: fakeAssets, Isolated: true})
+	must(t, b.Goto(url))
+	controlled := func() bool {
+		var yes bool
+		_ = b.Eval(`!!navigator.serviceWorker.controller`, &yes)
+		return yes
+	}
+	must(t, wait(ctx, controlled))
+	css, err := os.ReadFile(filepath.Join(dist, "app.css"))
+	must(t, err)
+	newer := append(css, []byte("\n:root { --newer: yes; }\n")...)
+	must(t, os.WriteFile(filepath.Join(dist, "app.css"), newer, 0o644))
+	worker, err := os.ReadFile(filepath.Join(dist, "sw.js"))
+	must(t, err)
+	worker = bytes.ReplaceAll(worker, []byte(sha(css)), []byte(sha(newer)))
+	worker = regexp.MustCompile(`"version":"`).ReplaceAll(worker, []byte(`${0}x`))
+	must(t, os.WriteFile(filepath.Join(dist, "sw.js"), worker, 0o644))
+	state := func() (s string) {
+		_ = b.Eval(`getComputedStyle(document.documentElement).getPropertyValue("--newer") + (document.getElementById("update")?.hidden ? "" : " offered")`, &s)
+		return strings.TrimSpace(s)
+	}
+	must(t, b.Run(chromedp.Reload()))
+	must(t, wait(ctx, func() bool { return state() == "offered" }))
+	must(t, b.Click("update-now"))
+	must(t, wait(ctx, func() bool { return state() == "yes" }))
+}
+
+// TestSingleThread serves the page without COOP and COEP to a browser that has no service workers.
+func TestSingleThread(t *testing.T) {
+	b, ctx := open(t, time.Minute, drive.Options{Downloads: t.TempDir()})
+	must(t, b.Run(network.SetBypassServiceWorker(true)))
+	must(t, b.Goto(serve(t, &site.Site{Dist: fakeDist, Assets: fakeAssets})))
+	prepare(t, b, ctx)
+	s, err := b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": "5"}})
+	must(t, err)
+	if !strings.Contains(s.Engine, "one thread (this browser does not") {
+		t.Errorf("engine: %q", s.Engine)
+	}
+}

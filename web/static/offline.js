@@ -1,0 +1,68 @@
+// The page's side of the service worker: isolation where the host sends no headers for it, use without a network, and the notice of an update.
+
+const TRIED = "tabtune isolation";
+
+/** sessionStorage, or nothing where the browser denies it. */
+const memory = (() => {
+  try {
+    return sessionStorage;
+  } catch {
+    return null;
+  }
+})();
+
+/** Registers the service worker; null where there is none (a private window, plain http). */
+async function register() {
+  try {
+    return (await navigator.serviceWorker?.register("sw.js")) ?? null;
+  } catch (e) {
+    console.info(`no service worker: ${e.message}`);
+    return null;
+  }
+}
+
+/**
+ * Where the host did not isolate the page, the service worker can: it is registered and the page loaded again, once. Resolves to true when the
+ * page is being loaded again. Without a service worker the page runs on one thread.
+ * @param {(text: string) => void} say
+ */
+export async function isolate(say) {
+  if (globalThis.crossOriginIsolated) {
+    memory?.removeItem(TRIED);
+    return false;
+  }
+  if (!memory || memory.getItem(TRIED)) return false;
+  say("Preparing this page for use with several threads and without a network.");
+  const registration = await register();
+  if (!registration) return false;
+  const late = new Promise((resolve) => setTimeout(resolve, 60000));
+  await Promise.race([navigator.serviceWorker.ready, failed(registration), late]);
+  if (!registration.active) return false;
+  memory.setItem(TRIED, "1");
+  location.reload();
+  return true;
+}
+
+/** Resolves when the version being installed is given up. */
+function failed(registration) {
+  return new Promise((resolve) => {
+    const worker = registration.installing;
+    worker?.addEventListener("statechange", () => worker.state === "redundant" && resolve());
+  });
+}
+
+/** Keeps the page for use without a network, and tells when a newer one is stored. Its use is the visitor's to say: it loads the page again. */
+export async function keep() {
+  const registration = await register();
+  if (!registration) return;
+  const notice = document.getElementById("update");
+  const offer = () => {
+    if (registration.waiting && navigator.serviceWorker.controller) notice.hidden = false;
+  };
+  offer();
+  registration.addEventListener("updatefound", () => registration.installing?.addEventListener("statechange", offer));
+  document.getElementById("update-now").addEventListener("click", () => {
+    navigator.serviceWorker.addEventListener("controllerchange", () => location.reload(), { once: true });
+    registration.waiting?.postMessage("use");
+  });
+}
