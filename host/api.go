@@ -45,19 +45,31 @@ type Progress struct {
 	Total int64  `json:"total"`
 }
 
-// DataParams says which rows to read and how to turn them into prompts.
+// DataParams says which rows to read and how to turn them into prompts. A task of labels has a text and a label column, one of
+// completions a prompt and a completion column, or conversations; a choice a prompt, options and the answer. Without any of these
+// the kind is found from the columns that the file has.
 type DataParams struct {
-	Path        string     `json:"path"`
-	Format      string     `json:"format,omitempty"` // csv, tsv, jsonl; by the file's name when empty
-	TextColumn  string     `json:"textColumn,omitempty"`
-	LabelColumn string     `json:"labelColumn,omitempty"`
-	Template    string     `json:"template,omitempty"` // holds {text} and {label}
-	Verbalizers []string   `json:"verbalizers,omitempty"`
-	Labels      []string   `json:"labels,omitempty"`
-	Val         *ValParams `json:"val,omitempty"`
-	TrainRows   int        `json:"trainRows,omitempty"` // at most so many
-	Window      int        `json:"window,omitempty"`
-	Seed        int64      `json:"seed"`
+	Path             string     `json:"path"`
+	Format           string     `json:"format,omitempty"` // csv, tsv, jsonl, json; by the file's name when empty; chat: in the model's chat template
+	Kind             string     `json:"kind,omitempty"`   // labels, choice, completion
+	Task             string     `json:"task,omitempty"`   // the name of a task's template, which knows the columns
+	Metric           string     `json:"metric,omitempty"` // accuracy, f1, em, perplexity; the task's own when empty
+	TextColumn       string     `json:"textColumn,omitempty"`
+	LabelColumn      string     `json:"labelColumn,omitempty"`
+	PromptColumn     string     `json:"promptColumn,omitempty"`
+	CompletionColumn string     `json:"completionColumn,omitempty"`
+	MessagesColumn   string     `json:"messagesColumn,omitempty"`
+	OptionColumns    []string   `json:"optionColumns,omitempty"` // one that holds a JSON list, or one for each option
+	AnswerColumn     string     `json:"answerColumn,omitempty"`  // the right option: its text, letter or number
+	Template         string     `json:"template,omitempty"`      // of labels with {label} at the end; else what the answer follows
+	Verbalizers      []string   `json:"verbalizers,omitempty"`
+	Labels           []string   `json:"labels,omitempty"`
+	Val              *ValParams `json:"val,omitempty"`
+	TrainRows        int        `json:"trainRows,omitempty"` // at most so many
+	Window           int        `json:"window,omitempty"`
+	AnswerTokens     int        `json:"answerTokens,omitempty"` // most tokens of a generated answer; 0: as the longest right one
+	LongRows         string     `json:"longRows,omitempty"`     // rows longer than the window: truncate (default), skip
+	Seed             int64      `json:"seed"`
 }
 
 // ValParams says where validation rows come from: a file of their own, or Rows rows held out of the data.
@@ -68,9 +80,11 @@ type ValParams struct {
 
 // DataInfo describes the data that was read.
 type DataInfo struct {
+	Kind      string    `json:"kind"`   // labels, choice, completion
+	Metric    string    `json:"metric"` // what the task is judged by
 	TrainRows int       `json:"trainRows"`
 	ValRows   int       `json:"valRows"`
-	Longest   int       `json:"longest"` // tokens of the longest prompt
+	Longest   int       `json:"longest"` // tokens of the longest row
 	Labels    []Label   `json:"labels"`
 	Preview   []Preview `json:"preview"`
 	Warnings  []Warning `json:"warnings"`
@@ -88,8 +102,12 @@ type Label struct {
 type Preview struct {
 	Text   string `json:"text"`
 	Prompt string `json:"prompt"`
-	Label  string `json:"label"`
+	Label  string `json:"label"` // the label, the right option or the answer
 	Tokens int    `json:"tokens"`
+	// Rendered is everything that the model reads and is scored on; Scored are the places of the scored tokens in it, in bytes.
+	Rendered string   `json:"rendered"`
+	Scored   [][2]int `json:"scored"`
+	Options  []string `json:"options,omitempty"`
 }
 
 // Warning is something about the data that a person should know before the run. Rows are numbers of rows in the file.
@@ -101,24 +119,26 @@ type Warning struct {
 
 // TrainParams configures a run. Zero values are left to the module's defaults. Give one of Steps, Rows and Minutes.
 type TrainParams struct {
-	Estimator string          `json:"estimator,omitempty"` // prge (default), mezo
-	Queries   int             `json:"queries,omitempty"`
-	Batch     int             `json:"batch,omitempty"`
-	Eps       float64         `json:"eps,omitempty"`
-	LR        json.RawMessage `json:"lr,omitempty"`       // AutoLR or LR(x)
-	Schedule  string          `json:"schedule,omitempty"` // linear (default), constant
-	Rank      int             `json:"rank,omitempty"`
-	Alpha     float64         `json:"alpha,omitempty"`
-	Modules   []string        `json:"modules,omitempty"` // q k v o gate up down
-	Layers    json.RawMessage `json:"layers,omitempty"`  // AllLayers or Layers(k), the top k
-	Steps     int             `json:"steps,omitempty"`
-	Rows      int             `json:"rows,omitempty"`
-	Minutes   float64         `json:"minutes,omitempty"`
-	Seed      int64           `json:"seed"`
-	EvalEvery int             `json:"evalEvery,omitempty"` // steps between evaluations
-	EvalRows  int             `json:"evalRows,omitempty"`  // at most so many validation rows each time
-	Out       string          `json:"out,omitempty"`       // folder of the run, under a writable mount
-	Resume    bool            `json:"resume,omitempty"`    // go on from Out's replay log if there is one
+	Estimator  string          `json:"estimator,omitempty"` // prge (default), mezo
+	Queries    int             `json:"queries,omitempty"`
+	Batch      int             `json:"batch,omitempty"`
+	Eps        float64         `json:"eps,omitempty"`
+	LR         json.RawMessage `json:"lr,omitempty"`       // AutoLR or LR(x)
+	Schedule   string          `json:"schedule,omitempty"` // linear (default), constant
+	Rank       int             `json:"rank,omitempty"`
+	Alpha      float64         `json:"alpha,omitempty"`
+	Modules    []string        `json:"modules,omitempty"` // q k v o gate up down
+	Layers     json.RawMessage `json:"layers,omitempty"`  // AllLayers or Layers(k), the top k
+	Steps      int             `json:"steps,omitempty"`
+	Rows       int             `json:"rows,omitempty"`
+	Minutes    float64         `json:"minutes,omitempty"`
+	Seed       int64           `json:"seed"`
+	EvalEvery  int             `json:"evalEvery,omitempty"`  // steps between evaluations
+	EvalRows   int             `json:"evalRows,omitempty"`   // at most so many validation rows each time
+	AnswerRows int             `json:"answerRows,omitempty"` // at most so many validation rows answered by generation each time
+	Objective  string          `json:"objective,omitempty"`  // nll (default), likelihood (of a choice's right option), error, f1
+	Out        string          `json:"out,omitempty"`        // folder of the run, under a writable mount
+	Resume     bool            `json:"resume,omitempty"`     // go on from Out's replay log if there is one
 }
 
 // AutoLR asks for the learning-rate finder; AllLayers adapts every layer.
@@ -149,13 +169,24 @@ type TrainEvent struct {
 	RowsPerSecond float64 `json:"rowsPerSecond"`
 	SecondsLeft   float64 `json:"secondsLeft"`
 	PeakBytes     int64   `json:"peakBytes"`
+	Metrics
 }
 
-// Score is a result on the validation rows. Loss is the mean negative log-likelihood over the labels, in nats.
+// Metrics are further results, where the task has them.
+type Metrics struct {
+	Perplexity *float64 `json:"perplexity,omitempty"` // exp of the mean loss of a scored token
+	F1         *float64 `json:"f1,omitempty"`         // of labels, or of the words of generated answers
+	ExactMatch *float64 `json:"exactMatch,omitempty"`
+	Answered   int      `json:"answered,omitempty"` // rows whose answers were generated
+}
+
+// Score is a result on the validation rows. Loss is in nats: the mean negative log-likelihood of the label or the right option
+// among all, or of a completion's tokens. Accuracy is the share of right labels, options or generated answers.
 type Score struct {
 	Step     int     `json:"step"`
 	Accuracy float64 `json:"accuracy"`
 	Loss     float64 `json:"loss"`
+	Metrics
 }
 
 // TrainResult is the outcome of a run.
@@ -167,15 +198,17 @@ type TrainResult struct {
 	ZeroShot      Score   `json:"zeroShot"`
 	Accuracy      float64 `json:"accuracy"`
 	Loss          float64 `json:"loss"`
-	Best          Score   `json:"best"`
-	LR            float64 `json:"lr"`
-	Seconds       float64 `json:"seconds"`
+	Metrics
+	Best    Score   `json:"best"`
+	LR      float64 `json:"lr"`
+	Seconds float64 `json:"seconds"`
 }
 
 // EvalResult is the outcome of an evaluation.
 type EvalResult struct {
-	Accuracy    float64      `json:"accuracy"`
-	Loss        float64      `json:"loss"`
+	Accuracy float64 `json:"accuracy"`
+	Loss     float64 `json:"loss"`
+	Metrics
 	Rows        int          `json:"rows"`
 	Predictions []Prediction `json:"predictions"`
 }
@@ -184,9 +217,14 @@ type EvalResult struct {
 type Prediction struct {
 	Row       int     `json:"row"` // of the file, from 1
 	Text      string  `json:"text"`
-	Label     int     `json:"label"`     // index into DataInfo.Labels
-	Predicted int     `json:"predicted"` // index into DataInfo.Labels
+	Label     int     `json:"label"`     // index into DataInfo.Labels, or of the right option; -1: none
+	Predicted int     `json:"predicted"` // the same
 	Loss      float64 `json:"loss"`
+	// In completions: what was to come, what was generated, and how well that fits.
+	Answer     string   `json:"answer,omitempty"`
+	Output     *string  `json:"output,omitempty"`
+	F1         *float64 `json:"f1,omitempty"`
+	ExactMatch *float64 `json:"exactMatch,omitempty"`
 }
 
 // GenerateParams asks for text.

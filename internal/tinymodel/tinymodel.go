@@ -30,6 +30,7 @@ const (
 type Options struct {
 	EmbedStd  float64   // standard deviation of the embedding; 1 when 0. At 0.15 losses are near log(Vocab).
 	Tokenizer bool      // with a byte-level BPE vocabulary in the metadata
+	Chat      bool      // with a chat template, beside the tokenizer
 	Matrix    gguf.Type // of the embedding and the projections; F32 when zero. Q4_0 has values from -0.4 to 0.35.
 }
 
@@ -48,6 +49,9 @@ func Write(out io.Writer, o Options) error {
 		keys["tokenizer.ggml.model"], keys["tokenizer.ggml.pre"] = "gpt2", "smollm"
 		keys["tokenizer.ggml.tokens"], keys["tokenizer.ggml.token_type"], keys["tokenizer.ggml.merges"] = tokens, types, merges
 		keys["tokenizer.ggml.eos_token_id"] = uint32(len(tokens) - 1)
+		if o.Chat {
+			keys["tokenizer.chat_template"] = chatTemplate
+		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		if err := w.Set(k, keys[k]); err != nil {
@@ -99,6 +103,10 @@ func Write(out io.Writer, o Options) error {
 	_, err := w.WriteTo(out)
 	return err
 }
+
+// chatTemplate is ChatML with <|endoftext|> for both of its tokens.
+const chatTemplate = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|endoftext|>{% endfor %}" +
+	"{% if add_generation_prompt %}<assistant>{% endif %}"
 
 // blocks writes n random Q4_0 blocks: an f16 scale of about 0.05 and 32 nibbles.
 func blocks(rng *rand.Rand, n int64) func(io.Writer) error {

@@ -228,21 +228,21 @@ func (b *bencher) steps(p trainParams) error {
 		return err
 	}
 	defer seq.close()
-	few, many := b.tokens(batch, benchTokens), b.tokens(q*batch, benchTokens)
+	few, many := [][]row{b.scoredRows(batch)}, [][]row{b.scoredRows(q * batch)}
 	seeds := make([]int64, q)
 	step := 0
 	unit := "rows/s"
 	cs := []contestant{{fmt.Sprintf("P-RGE step, q %d, b %d", q, batch), unit, float64(rows), func() error {
 		step++
 		zo.Seeds(seeds, 1, step)
-		_, err := prge.forward(few, make([]int64, batch), seeds, 1e-2)
+		_, _, err := prge.forward(few, seeds, 1e-2)
 		prge.update(seeds, make([]float32, q))
 		return err
 	}}, {fmt.Sprintf("MeZO step on the adapter, b %d", q*batch), unit, float64(rows), func() error {
 		step++
 		zo.Seeds(seeds[:1], 1, step)
 		for _, eps := range []float32{1e-2, -1e-2} {
-			if _, err := seq.forward(many, make([]int64, q*batch), seeds[:1], eps); err != nil {
+			if _, _, err := seq.forward(many, seeds[:1], eps); err != nil {
 				return err
 			}
 		}
@@ -260,7 +260,10 @@ func (b *bencher) steps(p trainParams) error {
 			step++
 			zo.Seeds(seeds[:1], 1, step)
 			for _, eps := range []float32{1e-4, -1e-4} {
-				if _, err := u.perturbed(many, make([]int64, q*batch), seeds[:1], eps); err != nil {
+				u.noise(seeds[0], eps)
+				_, _, err := full.forward(many, nil, 0)
+				u.noise(seeds[0], -eps)
+				if err != nil {
 					return err
 				}
 			}
@@ -268,4 +271,13 @@ func (b *bencher) steps(p trainParams) error {
 		}})
 	}
 	return b.compare(cs...)
+}
+
+// scoredRows are rows whose last token is scored.
+func (b *bencher) scoredRows(n int) []row {
+	rows := b.tokens(n, benchTokens)
+	for i := range rows {
+		rows[i].at, rows[i].targets = []int32{int32(len(rows[i].ids) - 1)}, []int32{0}
+	}
+	return rows
 }

@@ -9,10 +9,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+	"time"
 
 	"tabtune/engine/kernel"
+	"tabtune/lora/chat"
+	"tabtune/lora/tokenizer"
 	"tabtune/wasm/rpc"
 	"tabtune/zo/task"
 )
@@ -22,10 +24,14 @@ const defaultWindow = 256
 
 // dataset is the open data: examples with the places of their cached prefixes.
 type dataset struct {
+	kind   task.Kind
+	metric task.Metric
+	stop   string // text that ends a generated answer
 	labels []task.Label
 	train  *split
 	val    []item
-	window int // tokens of the longest example
+	window int // tokens of the longest example, and of what is generated
+	answer int // most tokens of a generated answer
 	hash   string
 	rowParams
 	info dataInfo
@@ -33,22 +39,6 @@ type dataset struct {
 	cachedTop int // the prefixes are those of programs with this Top; -1: none
 	cached    []kernel.Addr
 }
-
-// split is a list of examples; prefix[i] is 0 where nothing is cached.
-type split struct {
-	examples []task.Example
-	prefix   []kernel.Addr
-}
-
-// item is one example of a split.
-type item struct {
-	example *task.Example
-	prefix  *kernel.Addr
-}
-
-func (i item) row() row { return row{ids: i.example.IDs, prefix: *i.prefix} }
-
-func (s *split) item(i int) item { return item{&s.examples[i], &s.prefix[i]} }
 
 func (d *dataset) all(s *split) []item {
 	out := make([]item, len(s.examples))
@@ -73,7 +63,11 @@ func (d *dataset) probe(n int) []item {
 	return out
 }
 
+// labelTokens are the tokens that label tasks score among; nil: the vocabulary.
 func (d *dataset) labelTokens() []int32 {
+	if d.kind != task.KindLabels {
+		return nil
+	}
 	out := make([]int32, len(d.labels))
 	for i, l := range d.labels {
 		out[i] = l.Token
@@ -82,71 +76,56 @@ func (d *dataset) labelTokens() []int32 {
 }
 
 type dataParams struct {
-	Path        string   `json:"path"`
-	Format      string   `json:"format"`
-	TextColumn  string   `json:"textColumn"`
-	LabelColumn string   `json:"labelColumn"`
-	Template    string   `json:"template"`
-	Verbalizers []string `json:"verbalizers"`
-	Labels      []string `json:"labels"`
-	Val         *struct {
+	Path             string   `json:"path"`
+	Format           string   `json:"format"` // csv, tsv, jsonl, json; chat: by the name, put into the model's chat template
+	Kind             string   `json:"kind"`   // labels, choice, completion; by the columns when empty
+	Task             string   `json:"task"`   // a template's name
+	Metric           string   `json:"metric"` // what the task is judged by; its own when empty
+	TextColumn       string   `json:"textColumn"`
+	LabelColumn      string   `json:"labelColumn"`
+	PromptColumn     string   `json:"promptColumn"`
+	CompletionColumn string   `json:"completionColumn"`
+	MessagesColumn   string   `json:"messagesColumn"`
+	OptionColumns    []string `json:"optionColumns"`
+	AnswerColumn     string   `json:"answerColumn"`
+	Template         string   `json:"template"`
+	Verbalizers      []string `json:"verbalizers"`
+	Labels           []string `json:"labels"`
+	Val              *struct {
 		Path string `json:"path"`
 		Rows int    `json:"rows"`
 	} `json:"val"`
-	TrainRows int    `json:"trainRows"`
-	Window    int    `json:"window"`
-	Encoding  string `json:"encoding"` // "utf-8" (default) or "latin-1"
-	NoHeader  bool   `json:"noHeader"`
-	LongRows  string `json:"longRows"` // "truncate" (default) or "skip"
-	Seed      int64  `json:"seed"`
+	TrainRows    int    `json:"trainRows"`
+	Window       int    `json:"window"`
+	Encoding     string `json:"encoding"` // "utf-8" (default) or "latin-1"
+	NoHeader     bool   `json:"noHeader"`
+	LongRows     string `json:"longRows"` // "truncate" (default) or "skip"
+	Seed         int64  `json:"seed"`
+	AnswerTokens int    `json:"answerTokens"` // most tokens of a generated answer; 0: as many as the longest right one
 }
 
 // rowParams are the choices, besides the files, that decide what the examples
 // are. A run is continued with the same ones.
 type rowParams struct {
-	Template    string   `json:"template"`
-	TextColumn  string   `json:"textColumn"`
-	LabelColumn string   `json:"labelColumn"`
-	LongRows    string   `json:"longRows"`
-	Labels      []string `json:"labels"`
-	Verbalizers []string `json:"verbalizers"`
-	MaxTokens   int      `json:"maxTokens"`
-	TrainRows   int      `json:"trainRows"`
-	ValRows     int      `json:"valRows"`
-	DataSeed    int64    `json:"dataSeed"`
+	Kind             string   `json:"kind,omitempty"`
+	Task             string   `json:"task,omitempty"`
+	Format           string   `json:"format,omitempty"`
+	Template         string   `json:"template"`
+	TextColumn       string   `json:"textColumn"`
+	LabelColumn      string   `json:"labelColumn"`
+	PromptColumn     string   `json:"promptColumn,omitempty"`
+	CompletionColumn string   `json:"completionColumn,omitempty"`
+	MessagesColumn   string   `json:"messagesColumn,omitempty"`
+	OptionColumns    []string `json:"optionColumns,omitempty"`
+	AnswerColumn     string   `json:"answerColumn,omitempty"`
+	LongRows         string   `json:"longRows"`
+	Labels           []string `json:"labels"`
+	Verbalizers      []string `json:"verbalizers"`
+	MaxTokens        int      `json:"maxTokens"`
+	TrainRows        int      `json:"trainRows"`
+	ValRows          int      `json:"valRows"`
+	DataSeed         int64    `json:"dataSeed"`
 }
-
-type labelInfo struct {
-	Name       string `json:"name"`
-	Verbalizer string `json:"verbalizer"`
-	Token      int32  `json:"token"`
-	Count      int    `json:"count"` // training rows
-}
-
-type previewRow struct {
-	Text   string `json:"text"`
-	Prompt string `json:"prompt"`
-	Label  string `json:"label"`
-	Tokens int    `json:"tokens"`
-}
-
-type warning struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	Rows    []int  `json:"rows"`
-}
-
-type dataInfo struct {
-	TrainRows int          `json:"trainRows"`
-	ValRows   int          `json:"valRows"`
-	Longest   int          `json:"longest"` // tokens of the longest prompt
-	Labels    []labelInfo  `json:"labels"`
-	Preview   []previewRow `json:"preview"`
-	Warnings  []warning    `json:"warnings"`
-}
-
-// previewRows is how many training rows data.open shows.
-const previewRows = 5
 
 func (s *Session) openData(t *rpc.Task, p dataParams) (dataInfo, error) {
 	m, err := s.needModel()
@@ -162,8 +141,11 @@ func (s *Session) openData(t *rpc.Task, p dataParams) (dataInfo, error) {
 	if err := t.Emit(progress{"progress", "read", int64(len(train.Rows)), int64(len(train.Rows))}); err != nil {
 		return dataInfo{}, err
 	}
-	o := task.Options{TextColumn: p.TextColumn, LabelColumn: p.LabelColumn, Template: p.Template, Labels: p.Labels, Verbalizers: p.Verbalizers,
-		Window: p.Window, Long: task.LongRows(p.LongRows), TrainRows: p.TrainRows, Seed: p.Seed}
+	o := task.Options{Kind: task.Kind(p.Kind), Task: p.Task, TextColumn: p.TextColumn, LabelColumn: p.LabelColumn, Template: p.Template,
+		PromptColumn: p.PromptColumn, CompletionColumn: p.CompletionColumn, MessagesColumn: p.MessagesColumn, OptionColumns: p.OptionColumns,
+		AnswerColumn: p.AnswerColumn, Labels: p.Labels, Verbalizers: p.Verbalizers, Window: p.Window, Long: task.LongRows(p.LongRows),
+		TrainRows: p.TrainRows, Seed: p.Seed, Chat: strings.EqualFold(p.Format, chatFormat)}
+	m.textTokens(&o)
 	if o.Window == 0 {
 		o.Window = m.window
 	}
@@ -198,39 +180,94 @@ func (s *Session) openData(t *rpc.Task, p dataParams) (dataInfo, error) {
 	if len(ds.Val) == 0 {
 		return dataInfo{}, rpc.Errorf("data", "%s: there are no validation rows; give a validation file or how many rows to hold out", p.Path)
 	}
-	d := &dataset{labels: ds.Labels, train: &split{ds.Train, make([]kernel.Addr, len(ds.Train))}, cachedTop: -1}
-	v := &split{ds.Val, make([]kernel.Addr, len(ds.Val))}
-	d.val = d.all(v)
-	for _, e := range slices.Concat(ds.Train, ds.Val) {
-		d.window = max(d.window, len(e.IDs))
+	d := &dataset{kind: ds.Kind, metric: ds.Metric, stop: ds.Stop, labels: ds.Labels, train: newSplit(ds.Train), cachedTop: -1}
+	if p.Metric != "" {
+		if d.metric, err = task.ParseMetric(p.Metric, ds.Kind); err != nil {
+			return dataInfo{}, invalid("%v", err)
+		}
+	}
+	d.val = d.all(newSplit(ds.Val))
+	if err := d.measure(ds, p.AnswerTokens, m.ckpt.Config.Context); err != nil {
+		return dataInfo{}, err
 	}
 	d.hash = hex.EncodeToString(sum.Sum(nil))
-	d.rowParams = rowParams{Template: o.Template, TextColumn: o.TextColumn, LabelColumn: o.LabelColumn, LongRows: p.LongRows, MaxTokens: o.Window,
-		TrainRows: len(ds.Train), ValRows: len(ds.Val), DataSeed: o.Seed}
+	d.rowParams = rowParams{Kind: p.Kind, Task: p.Task, Template: o.Template, TextColumn: o.TextColumn, LabelColumn: o.LabelColumn,
+		PromptColumn: o.PromptColumn, CompletionColumn: o.CompletionColumn, MessagesColumn: o.MessagesColumn, OptionColumns: o.OptionColumns,
+		AnswerColumn: o.AnswerColumn, LongRows: p.LongRows, MaxTokens: o.Window, TrainRows: len(ds.Train), ValRows: len(ds.Val), DataSeed: o.Seed}
+	if o.Chat {
+		d.rowParams.Format = chatFormat
+	}
 	for _, l := range ds.Labels {
 		d.Labels, d.Verbalizers = append(d.Labels, l.Name), append(d.Verbalizers, l.Verbalizer)
 	}
-	d.info = describe(ds, d)
+	d.info = describe(m, ds, d)
 	s.data = d
 	return d.info, nil
 }
 
-func describe(ds *task.Dataset, d *dataset) dataInfo {
-	info := dataInfo{TrainRows: len(ds.Train), ValRows: len(ds.Val), Longest: d.window, Labels: []labelInfo{}, Preview: []previewRow{}, Warnings: []warning{}}
-	for _, l := range ds.Labels {
-		info.Labels = append(info.Labels, labelInfo{l.Name, l.Verbalizer, l.Token, l.Train})
-	}
-	for _, e := range ds.Train[:min(previewRows, len(ds.Train))] {
-		info.Preview = append(info.Preview, previewRow{e.Text, e.Prompt, ds.Labels[e.Label].Name, len(e.IDs)})
-	}
-	for _, w := range ds.Warnings {
-		rows := w.Rows
-		if rows == nil {
-			rows = []int{}
+// chatFormat is the value of format that puts rows into the model's chat template.
+const chatFormat = "chat"
+
+// maxAnswer is how many tokens an answer has at most when nobody says.
+const maxAnswer = 64
+
+// measure finds how many tokens rows and answers have.
+func (d *dataset) measure(ds *task.Dataset, answer, context int) error {
+	prompt := 0
+	for _, list := range [][]task.Example{ds.Train, ds.Val} {
+		for i := range list {
+			e := &list[i]
+			d.window = max(d.window, e.Longest())
+			prompt = max(prompt, len(e.IDs))
+			if d.kind == task.KindCompletion {
+				d.answer = max(d.answer, e.Scored())
+			}
 		}
-		info.Warnings = append(info.Warnings, warning{w.Code, w.Message, rows})
 	}
-	return info
+	if answer < 0 || answer > context {
+		return invalid("answerTokens: %d, want 1 to the model's context %d", answer, context)
+	}
+	if d.answer = min(d.answer, maxAnswer); answer > 0 {
+		d.answer = answer
+	}
+	if d.kind == task.KindCompletion && d.metric.Generated() {
+		d.window = max(d.window, min(prompt+d.answer, context))
+	}
+	return nil
+}
+
+// templateDate is today for chat templates that print the date, so that the same
+// data makes the same prompts on any day.
+var templateDate = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// textTokens says how the model wants texts to begin and end, and how it renders
+// conversations.
+func (m *model) textTokens(o *task.Options) {
+	if m.tok.AddBOS() && m.tok.BOS() != tokenizer.None {
+		o.Begin = []int32{m.tok.BOS()}
+	}
+	if m.tok.EOS() != tokenizer.None {
+		o.End = []int32{m.tok.EOS()}
+	}
+	if m.template == "" {
+		return
+	}
+	var tmpl *chat.Template
+	o.Render = func(list []task.Message, open bool) (string, error) {
+		if tmpl == nil {
+			var err error
+			if tmpl, err = chat.Parse(m.template); err != nil {
+				return "", err
+			}
+		}
+		messages := make([]chat.Message, len(list))
+		for i, msg := range list {
+			messages[i] = chat.Message{Role: msg.Role, Content: msg.Content}
+		}
+		c := m.chatOptions(open)
+		c.Now = templateDate
+		return tmpl.Render(messages, c)
+	}
 }
 
 // maxData bounds a data file; its text is held in memory.
@@ -238,6 +275,9 @@ const maxData = 256 << 20
 
 func readTable(p dataParams, path string, sum io.Writer) (*task.Table, error) {
 	o := task.ReadOptions{Format: task.Format(strings.ToLower(p.Format)), NoHeader: p.NoHeader}
+	if o.Format == chatFormat {
+		o.Format = ""
+	}
 	switch strings.ToLower(p.Encoding) {
 	case "", "utf-8", "utf8":
 	case "latin-1", "latin1", "iso-8859-1":
@@ -270,85 +310,4 @@ func (s *Session) closeData() {
 		s.freePrefixes()
 		s.data = nil
 	}
-}
-
-func (s *Session) freePrefixes() {
-	d := s.data
-	for _, a := range d.cached {
-		s.dev.Free(a)
-	}
-	d.cached, d.cachedTop = nil, -1
-	clear(d.train.prefix)
-	for _, it := range d.val {
-		*it.prefix = 0
-	}
-}
-
-// prefixBytes is what the cache of a program with so many adapted layers still
-// takes: nothing where prefix is no more than the embedding.
-func (s *Session) prefixBytes(top int) int64 {
-	c := &s.model.ckpt.Config
-	if top == c.Layers {
-		return 0
-	}
-	var n int64
-	for _, it := range slices.Concat(s.data.all(s.data.train), s.data.val) {
-		if s.data.cachedTop != top || *it.prefix == 0 {
-			n += spanBytes(int64(len(it.example.IDs)) * int64(4*c.Dim))
-		}
-	}
-	return n
-}
-
-// cacheFor makes the cache one of programs with so many adapted layers.
-func (s *Session) cacheFor(top int) {
-	if s.data.cachedTop != top {
-		s.freePrefixes()
-		s.data.cachedTop = top
-	}
-}
-
-// cache runs the frozen lower layers for the items that have not been through
-// them yet and keeps the hidden states: no replica needs them twice, no epoch
-// changes them. Where memory does not suffice an item stays uncached, and the
-// runner computes its prefix each time.
-func (s *Session) cache(t *rpc.Task, r *runner, items []item) error {
-	if r.spec.Top == r.spec.Model.Layers {
-		return nil // prefix is the embedding alone
-	}
-	all := int64(len(s.data.train.examples) + len(s.data.val))
-	progress := s.paced(t, "prefix", "prefix")
-	line := int64(4 * r.spec.Model.Dim)
-	missing := slices.Clone(items)
-	missing = slices.DeleteFunc(missing, func(it item) bool { return *it.prefix != 0 })
-	most := len(items)
-	for len(missing) > 0 {
-		n := min(r.spec.PrefixRows, len(missing))
-		rows := make([]row, n)
-		for k := range rows {
-			rows[k] = missing[k].row()
-		}
-		src, width, err := r.prefixes(rows)
-		if err != nil {
-			return err
-		}
-		for k := range rows {
-			size := int64(len(rows[k].ids)) * line
-			if s.dev.Limit()-s.dev.InUse() < size+r.passing(most) {
-				return nil // full: the rest stays uncached
-			}
-			addr, err := s.dev.Alloc(size, 64)
-			if err != nil {
-				return nil // as good as full
-			}
-			s.data.cached = append(s.data.cached, addr)
-			s.dev.MemCopy(addr, src+kernel.Addr(int64(k)*int64(width)*line), size)
-			*missing[k].prefix = addr
-		}
-		missing = missing[n:]
-		if err := progress(int64(len(s.data.cached)), all); err != nil {
-			return err
-		}
-	}
-	return nil
 }

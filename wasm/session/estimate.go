@@ -1,5 +1,7 @@
 package session
 
+import "tabtune/zo/task"
+
 // estimateResult is what a run needs in device memory, weights included.
 type estimateResult struct {
 	Bytes int64 `json:"bytes"`
@@ -20,8 +22,10 @@ func (s *Session) estimate(p trainParams) (estimateResult, error) {
 	}
 	n += s.dev.InUse()
 	var tokens int
-	for _, l := range s.data.lengths(s.data.train) {
-		tokens += l
+	for _, it := range s.data.all(s.data.train) {
+		for _, r := range c.objective.rows(it, len(s.data.labels)) {
+			tokens += len(r.ids)
+		}
 	}
 	per := int64(tokens) / int64(len(s.data.train.examples))
 	return estimateResult{Bytes: n, Fits: n <= s.dev.Limit(), Limit: s.dev.Limit(), ForwardTokens: 2 * int64(c.est.Queries()) * int64(c.Batch) * per}, nil
@@ -39,7 +43,7 @@ func (s *Session) estimateRun(c *runConfig) (int64, error) {
 		return 0, err
 	}
 	defer r.close()
-	n, err := r.memory("prefix", "forward", "scores")
+	n, err := r.memory(s.data.methods()...)
 	if err != nil {
 		return 0, err
 	}
@@ -49,3 +53,18 @@ func (s *Session) estimateRun(c *runConfig) (int64, error) {
 	}
 	return n, nil
 }
+
+// methods are those that a run and its evaluations call.
+func (d *dataset) methods() []string {
+	out := []string{"prefix", "forward"}
+	if d.kind == task.KindLabels {
+		out = append(out, "scores")
+	}
+	if d.generates() {
+		out = append(out, "logits")
+	}
+	return out
+}
+
+// generates tells whether evaluations generate answers.
+func (d *dataset) generates() bool { return d.kind == task.KindCompletion && d.metric.Generated() }

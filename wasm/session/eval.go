@@ -7,6 +7,7 @@ import (
 
 	"tabtune/lora"
 	"tabtune/wasm/rpc"
+	"tabtune/zo/task"
 )
 
 type evalParams struct {
@@ -14,19 +15,28 @@ type evalParams struct {
 	// Layers is how many top layers the run that follows adapts (or "all"): what
 	// the layers below compute is kept for it.
 	Layers json.RawMessage `json:"layers"`
+	// AnswerRows is how many rows, at most, are answered by generation in a task that
+	// is judged by its answers; 0: all.
+	AnswerRows int `json:"answerRows"`
 }
 
 type prediction struct {
 	Row       int     `json:"row"`       // of the file, from 1
 	Text      string  `json:"text"`      // of the example
-	Label     int     `json:"label"`     // index into the labels
-	Predicted int     `json:"predicted"` // index into the labels
+	Label     int     `json:"label"`     // index into the labels, or of the right option; -1: none
+	Predicted int     `json:"predicted"` // the same
 	Loss      float64 `json:"loss"`
+	// In completions: what was to come, what was generated, and how well that fits.
+	Answer     string   `json:"answer,omitempty"`
+	Output     *string  `json:"output,omitempty"`
+	F1         *float64 `json:"f1,omitempty"`
+	ExactMatch *float64 `json:"exactMatch,omitempty"`
 }
 
 type evalResult struct {
-	Accuracy    float64      `json:"accuracy"`
-	Loss        float64      `json:"loss"`
+	Accuracy float64 `json:"accuracy"`
+	Loss     float64 `json:"loss"`
+	metrics
 	Rows        int          `json:"rows"`
 	Predictions []prediction `json:"predictions"`
 }
@@ -52,22 +62,18 @@ func (s *Session) eval(t *rpc.Task, p evalParams) (evalResult, error) {
 	if len(set) == 0 {
 		return evalResult{}, invalid("there are no rows to evaluate")
 	}
-	r := s.runner
-	if r == nil || r.spec.Labels == nil || !slices.Equal(r.spec.Labels, d.labelTokens()) || r.spec.Window < d.window {
-		spec := s.inferenceSpec(m, d.window)
-		if s.adapter == nil {
-			if spec.Top, err = topLayers(p.Layers, &m.ckpt.Config); err != nil {
-				return evalResult{}, err
-			}
-		}
-		spec.Labels = d.labelTokens()
-		spec.Rows = 32
-		spec.Scored = spec.Rows
-		if r, err = s.useSpec(spec); err != nil {
-			return evalResult{}, err
-		}
+	r, err := s.evaluator(m, d, p.Layers)
+	if err != nil {
+		return evalResult{}, err
 	}
-	need, err := r.memory("prefix", "scores")
+	methods := []string{"prefix", "forward"}
+	if d.kind == task.KindLabels {
+		methods[1] = "scores"
+	}
+	if d.generates() {
+		methods = append(methods, "logits")
+	}
+	need, err := r.memory(methods...)
 	if err != nil {
 		return evalResult{}, err
 	}
@@ -75,8 +81,42 @@ func (s *Session) eval(t *rpc.Task, p evalParams) (evalResult, error) {
 		return evalResult{}, err
 	}
 	s.cacheFor(r.spec.Top)
-	sc, pred, err := s.evaluate(t, r, set)
-	return evalResult{Accuracy: sc.Accuracy, Loss: sc.Loss, Rows: len(pred), Predictions: pred}, err
+	if p.AnswerRows < 0 {
+		return evalResult{}, invalid("answerRows: %d, want 0 or more", p.AnswerRows)
+	}
+	if p.AnswerRows == 0 {
+		p.AnswerRows = len(set)
+	}
+	sc, pred, err := s.evaluate(t, r, set, p.AnswerRows)
+	return evalResult{Accuracy: sc.Accuracy, Loss: sc.Loss, metrics: sc.metrics, Rows: len(pred), Predictions: pred}, err
+}
+
+// evaluator returns a program that can score the data: the one in use, or a new
+// one for the current adapter.
+func (s *Session) evaluator(m *model, d *dataset, layers json.RawMessage) (*runner, error) {
+	tokens := d.labelTokens()
+	_, positions := d.bounds(objNLL, 1, 1, m.ckpt.Config.Vocab)
+	if r := s.runner; r != nil && (r.spec.Labels == nil) == (tokens == nil) && slices.Equal(r.spec.Labels, tokens) && r.spec.Window >= d.window &&
+		r.spec.Scored/r.spec.Replicas()*r.spec.Replicas() >= positions && (!d.generates() || r.spec.LogitRows >= answerBatch) {
+		return r, nil
+	}
+	spec := s.inferenceSpec(m, d.window)
+	if s.adapter == nil {
+		var err error
+		if spec.Top, err = topLayers(layers, &m.ckpt.Config); err != nil {
+			return nil, err
+		}
+	}
+	spec.Labels = tokens
+	spec.Rows = 32
+	spec.Scored = spec.Rows
+	if tokens == nil {
+		_, spec.Scored = d.bounds(objNLL, spec.Rows, 1, m.ckpt.Config.Vocab)
+	}
+	if d.generates() {
+		spec.LogitRows = answerBatch
+	}
+	return s.useSpec(spec)
 }
 
 // inferenceSpec is the program for the current adapter, or for none.
@@ -112,9 +152,32 @@ func (s *Session) useSpec(spec lora.Spec) (*runner, error) {
 	return r, nil
 }
 
-// evaluate scores examples with r, longest together, and returns the predictions
-// in the order of set.
-func (s *Session) evaluate(t *rpc.Task, r *runner, set []item) (score, []prediction, error) {
+// evaluate scores examples with r, short ones first, and returns the predictions
+// in the order of set. Where the task is judged by generated answers, the first so
+// many rows are answered.
+func (s *Session) evaluate(t *rpc.Task, r *runner, set []item, answers int) (score, []prediction, error) {
+	var sc score
+	var preds []prediction
+	var err error
+	switch s.data.kind {
+	case task.KindLabels:
+		sc, preds, err = s.evaluateLabels(t, r, set)
+	default:
+		sc, preds, err = s.evaluateTokens(t, r, set)
+		if err == nil && answers > 0 && s.data.generates() {
+			err = s.evaluateAnswers(t, r, set[:min(answers, len(set))], &sc, preds)
+		}
+	}
+	if math.IsNaN(sc.Loss) || math.IsInf(sc.Loss, 0) {
+		sc.Loss = math.MaxFloat64 // JSON has no infinity; worse than any other
+	}
+	if p := sc.Perplexity; p != nil && !(*p <= math.MaxFloat64) {
+		*p = math.MaxFloat64
+	}
+	return sc, preds, err
+}
+
+func (s *Session) evaluateLabels(t *rpc.Task, r *runner, set []item) (score, []prediction, error) {
 	order := make([]int, len(set))
 	for i := range order {
 		order[i] = i
@@ -158,15 +221,18 @@ func (s *Session) evaluate(t *rpc.Task, r *runner, set []item) (score, []predict
 		}
 	}
 	var sc score
-	for _, p := range preds {
-		if p.Predicted == p.Label {
+	right, predicted := make([]int, len(preds)), make([]int, len(preds))
+	for i, p := range preds {
+		if right[i], predicted[i] = p.Label, p.Predicted; p.Predicted == p.Label {
 			sc.Accuracy++
 		}
 		sc.Loss += p.Loss
 	}
 	sc.Accuracy /= float64(len(preds))
-	if sc.Loss /= float64(len(preds)); math.IsNaN(sc.Loss) || math.IsInf(sc.Loss, 0) {
-		sc.Loss = math.MaxFloat64 // JSON has no infinity; worse than any other
+	sc.Loss /= float64(len(preds))
+	if s.data.metric == task.F1 {
+		f1 := task.LabelF1(right, predicted, labels)
+		sc.F1 = &f1
 	}
 	return sc, preds, nil
 }

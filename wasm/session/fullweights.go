@@ -45,14 +45,14 @@ func (u *run) noise(seed int64, scale float32) {
 }
 
 // perturbed returns the losses at +-eps z(seed) for a sequential estimator.
-func (u *run) perturbed(rows []row, targets, seed []int64, eps float32) ([]float32, error) {
+func (u *run) perturbed(items []item, seed []int64, eps float32) ([]float32, error) {
 	if !u.c.full() {
-		return u.r.forward(rows, targets, seed, eps)
+		return u.r.exampleLosses(u.c.objective, [][]item{items}, seed, eps)
 	}
 	u.noise(seed[0], eps)
-	nll, err := u.r.forward(rows, targets, nil, 0)
+	losses, err := u.r.exampleLosses(u.c.objective, [][]item{items}, nil, 0)
 	u.noise(seed[0], -eps)
-	return nll, err
+	return losses, err
 }
 
 func (u *run) applyFull(seeds []int64, coefs []float32) error {

@@ -72,7 +72,7 @@ func (s *Session) generate(t *rpc.Task, p generateParams) (generateResult, error
 	stream := m.tok.NewStream()
 	var text strings.Builder
 	for len(ids) < limit {
-		logits, err := r.logits(ids)
+		logits, err := r.logits([]row{{ids: ids}})
 		if err != nil {
 			return res, err
 		}
@@ -121,15 +121,8 @@ func (m *model) promptIDs(p generateParams) ([]int32, error) {
 		if m.template == "" {
 			return nil, rpc.Errorf("no_chat_template", "%s has no chat template", m.path)
 		}
-		o := chat.Options{AddGenerationPrompt: true}
-		if b := m.tok.BOS(); b != tokenizer.None {
-			o.BOS = m.tok.TokenText(b)
-		}
-		if e := m.tok.EOS(); e != tokenizer.None {
-			o.EOS = m.tok.TokenText(e)
-		}
 		var err error
-		if text, err = chat.Render(m.template, []chat.Message{{Role: "user", Content: p.Prompt}}, o); err != nil {
+		if text, err = chat.Render(m.template, []chat.Message{{Role: "user", Content: p.Prompt}}, m.chatOptions(true)); err != nil {
 			return nil, err
 		}
 	}
@@ -141,6 +134,19 @@ func (m *model) promptIDs(p generateParams) ([]int32, error) {
 		return nil, invalid("prompt: empty")
 	}
 	return ids, nil
+}
+
+// chatOptions are what the model's chat template sees; open: up to the
+// assistant's next turn.
+func (m *model) chatOptions(open bool) chat.Options {
+	o := chat.Options{AddGenerationPrompt: open}
+	if b := m.tok.BOS(); b != tokenizer.None {
+		o.BOS = m.tok.TokenText(b)
+	}
+	if e := m.tok.EOS(); e != tokenizer.None {
+		o.EOS = m.tok.TokenText(e)
+	}
+	return o
 }
 
 // endOfTurn tells the tokens that end an answer in the common chat formats.

@@ -15,6 +15,7 @@ import (
 	"tabtune/internal/atomicfile"
 	"tabtune/lora/safetensors"
 	"tabtune/wasm/rpc"
+	"tabtune/zo/task"
 )
 
 // build writes the program that train would use to p.Out, and its weights
@@ -33,15 +34,12 @@ func (s *Session) build(t *rpc.Task, p trainParams) (map[string]any, error) {
 		if window == 0 {
 			window = min(defaultWindow, s.model.ckpt.Config.Context)
 		}
-		s.data = &dataset{train: &split{}, window: window, cachedTop: -1} // no labels: scored over the vocabulary
+		s.data = &dataset{kind: task.KindCompletion, train: &split{}, window: window, cachedTop: -1} // scored over the vocabulary
 		defer s.closeData()
 	}
 	c, err := s.normalise(p)
 	if err != nil {
 		return nil, err
-	}
-	if c.spec.Labels != nil && len(c.spec.Labels) == 0 {
-		c.spec.Labels = nil
 	}
 	r, err := s.newRunner(c.spec)
 	if err != nil {

@@ -56,15 +56,16 @@ func (u *run) config() replay.Config {
 	for l := c.spec.Model.Layers - c.spec.Top; l < c.spec.Model.Layers; l++ {
 		cfg.Layers = append(cfg.Layers, l)
 	}
-	cfg.Extra, _ = json.Marshal(extra{u.s.data.rowParams, c.EvalRows, c.EvalEvery}) // strings and numbers only
+	cfg.Extra, _ = json.Marshal(extra{u.s.data.rowParams, c.EvalRows, c.EvalEvery, c.trained()}) // strings and numbers only
 	return cfg
 }
 
 // extra is what else decides how a run goes on and which adapter is its best.
 type extra struct {
 	rowParams
-	EvalRows  int `json:"evalRows"`
-	EvalEvery int `json:"evalEvery"`
+	EvalRows  int    `json:"evalRows"`
+	EvalEvery int    `json:"evalEvery"`
+	Objective string `json:"objective,omitempty"`
 }
 
 // openRun makes the run's folder, or finds the log to continue from.
@@ -179,11 +180,11 @@ func (f *runFiles) close() {
 func (f *runFiles) checkpoint(u *run, last bool) error {
 	st := runState{Version: Version, Model: u.s.model.info, Data: u.s.data.info, Config: u.config(), Step: u.step, Rows: u.rows,
 		Seconds: (u.before + u.spent).Seconds(), Done: last, ZeroShot: u.res.ZeroShot, Best: u.res.Best,
-		Last: score{Step: u.step, Accuracy: u.res.Accuracy, Loss: u.res.Loss}}
+		Last: score{Step: u.step, Accuracy: u.res.Accuracy, Loss: u.res.Loss, metrics: u.res.metrics}}
 	if u.step == 0 {
 		st.Last = u.res.ZeroShot
 	}
-	if !u.c.full() && (f.state.Best != st.Best || f.state.Version == "") {
+	if !u.c.full() && (f.state.Best.Step != st.Best.Step || f.state.Version == "") {
 		a := u.adapter()
 		if err := peft.Write(f.path("adapter"), &a.peft); err != nil {
 			return err
@@ -240,7 +241,7 @@ func (u *run) restore(log *replay.Log) error {
 		u.before = time.Duration(f.state.Seconds * float64(u.step) / float64(f.state.Step) * float64(time.Second))
 	}
 	u.res.ZeroShot, u.res.Best = f.state.ZeroShot, f.state.Best
-	u.res.Accuracy, u.res.Loss = f.state.Last.Accuracy, f.state.Last.Loss
+	u.res.Accuracy, u.res.Loss, u.res.metrics = f.state.Last.Accuracy, f.state.Last.Loss, f.state.Last.metrics
 	if err := u.emitPast(); err != nil {
 		return err
 	}

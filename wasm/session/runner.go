@@ -67,10 +67,22 @@ func (r *runner) memory(methods ...string) (int64, error) {
 	return arena + constants + buffers, nil
 }
 
-// row is one row of a forward: an example's tokens, or its cached prefix.
+// row is one row of a forward: a sequence's tokens, or their cached prefix, and
+// the positions that are scored.
 type row struct {
-	ids    []int32
-	prefix kernel.Addr // f32[len(ids), dim]; 0: run prefix now
+	ids     []int32
+	prefix  kernel.Addr // f32[len(ids), dim]; 0: run prefix now
+	at      []int32
+	targets []int32
+}
+
+// scored is the number of scored positions of rows.
+func scored(rows []row) int {
+	n := 0
+	for _, r := range rows {
+		n += len(r.at)
+	}
+	return n
 }
 
 // prefixes runs prefix over rows (at most spec.PrefixRows) and returns the
@@ -192,23 +204,54 @@ func last(rows []row, repeat, width int) []int64 {
 	return out
 }
 
-// forward applies the pending update and returns the loss of every row in every
-// replica, replica-major, for the perturbations of seeds.
-func (r *runner) forward(rows []row, targets []int64, seeds []int64, eps float32) ([]float32, error) {
+// forward applies the pending update and returns the loss of every scored
+// position, for the perturbations of seeds. With one group all replicas take its
+// rows; with as many as replicas, each takes its own, and the groups have equally
+// many rows. The losses of replica k begin at k*per, in the order of its rows and
+// positions; where groups score fewer than per, the rest is filling.
+func (r *runner) forward(groups [][]row, seeds []int64, eps float32) (nll []float32, per int, err error) {
+	reps := r.spec.Replicas()
+	rows, repeat := groups[0], reps
+	if len(groups) > 1 {
+		rows, repeat = slices.Concat(groups...), 1
+	}
+	for _, g := range groups {
+		per = max(per, scored(g))
+	}
+	at, targets := make([]position, 0, reps*per), make([]int64, 0, reps*per)
+	for k := range reps {
+		g := groups[k%len(groups)]
+		for i, row := range g {
+			for j, p := range row.at {
+				at, targets = append(at, position{k*len(g) + i, int(p)}), append(targets, int64(row.targets[j]))
+			}
+		}
+		for len(at) < (k+1)*per {
+			at, targets = append(at, position{k * len(g), 0}), append(targets, 0)
+		}
+	}
+	nll, err = r.call(rows, repeat, at, targets, seeds, eps)
+	return nll, per, err
+}
+
+// position is a scored place: a row of the call and a token in it.
+type position struct{ row, token int }
+
+// call runs forward once.
+func (r *runner) call(rows []row, repeat int, at []position, targets []int64, seeds []int64, eps float32) ([]float32, error) {
 	m, err := r.prog.Method("forward")
 	if err != nil {
 		return nil, err
 	}
-	reps := r.spec.Replicas()
-	width, err := r.fill(m, rows, reps)
+	width, err := r.fill(m, rows, repeat)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]int64, 0, len(targets)*reps)
-	for k := 0; k < reps; k++ {
-		all = append(all, targets...)
+	flat := make([]int64, len(at))
+	for i, p := range at {
+		flat[i] = int64(p.row*width + p.token)
 	}
-	in := []engine.Tensor{engine.Int64s(last(rows, reps, width), len(rows)*reps), engine.Int64s(all, len(all))}
+	in := []engine.Tensor{engine.Int64s(flat, len(flat)), engine.Int64s(targets, len(targets))}
 	if len(r.spec.Modules) > 0 {
 		in = append(in, engine.Int64s(seeds, len(seeds)), engine.Float32s([]float32{eps}),
 			engine.Int64s(r.lastSeeds, len(r.lastSeeds)), engine.Float32s(r.lastCoefs, len(r.lastCoefs)))
@@ -229,6 +272,49 @@ func (r *runner) forward(rows []row, targets []int64, seeds []int64, eps float32
 	return r.prog.ReadFloat32s(out), nil
 }
 
+// losses returns the loss of every scored position of rows with the current
+// adapter. All replicas are alike then, so rows are dealt out to them. Rows and
+// positions must be within the program's bounds (room).
+func (r *runner) losses(rows []row) ([][]float32, error) {
+	reps := r.spec.Replicas()
+	all := slices.Clone(rows)
+	var at []position
+	var targets []int64
+	for i, row := range rows {
+		for j, p := range row.at {
+			at, targets = append(at, position{i, int(p)}), append(targets, int64(row.targets[j]))
+		}
+	}
+	for len(all)%reps != 0 {
+		all = append(all, rows[0])
+	}
+	for len(at)%reps != 0 {
+		at, targets = append(at, at[0]), append(targets, targets[0])
+	}
+	nll, err := r.call(all, 1, at, targets, make([]int64, len(r.lastSeeds)), 0)
+	if err != nil {
+		return nil, err
+	}
+	out := make([][]float32, len(rows))
+	for i, row := range rows {
+		out[i], nll = nll[:len(row.at)], nll[len(row.at):]
+	}
+	return out, nil
+}
+
+// room is how many of rows, at least one, losses can take at once.
+func (r *runner) room(rows []row) int {
+	reps := r.spec.Replicas()
+	positions := 0
+	for i, row := range rows {
+		positions += len(row.at)
+		if i > 0 && (i >= r.spec.Rows/reps*reps || (positions+reps-1)/reps*reps > r.spec.Scored) {
+			return i
+		}
+	}
+	return len(rows)
+}
+
 // update leaves a step's seeds and coefficients for the next forward.
 func (r *runner) update(seeds []int64, coefs []float32) {
 	copy(r.lastSeeds, seeds)
@@ -240,7 +326,7 @@ func (r *runner) flush() error {
 	if !slices.ContainsFunc(r.lastCoefs, func(c float32) bool { return c != 0 }) {
 		return nil
 	}
-	_, err := r.forward([]row{{ids: []int32{0}}}, []int64{0}, make([]int64, len(r.lastSeeds)), 0)
+	_, _, err := r.forward([][]row{{{ids: []int32{0}, at: []int32{0}, targets: []int32{0}}}}, make([]int64, len(r.lastSeeds)), 0)
 	return err
 }
 
@@ -268,18 +354,18 @@ func (r *runner) scores(rows []row) ([]float32, error) {
 	return r.prog.ReadFloat32s(out), nil
 }
 
-// logits returns the scores of all tokens after ids.
-func (r *runner) logits(ids []int32) ([]float32, error) {
+// logits returns the scores [rows, vocabulary] of all tokens behind each row, of
+// which there are at most spec.LogitRows.
+func (r *runner) logits(rows []row) ([]float32, error) {
 	m, err := r.prog.Method("logits")
 	if err != nil {
 		return nil, err
 	}
-	rows := []row{{ids: ids}}
 	width, err := r.fill(m, rows, 1)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.SetInput(1, engine.Int64s(last(rows, 1, width), 1)); err != nil {
+	if err := m.SetInput(1, engine.Int64s(last(rows, 1, width), len(rows))); err != nil {
 		return nil, err
 	}
 	if err := m.Execute(context.Background()); err != nil {

@@ -16,6 +16,15 @@ type score struct {
 	Step     int     `json:"step"`
 	Accuracy float64 `json:"accuracy"`
 	Loss     float64 `json:"loss"`
+	metrics
+}
+
+// metrics are further numbers, where the task has them.
+type metrics struct {
+	Perplexity *float64 `json:"perplexity,omitempty"` // exp of the mean loss of a scored token
+	F1         *float64 `json:"f1,omitempty"`         // of labels, or of the words of generated answers
+	ExactMatch *float64 `json:"exactMatch,omitempty"`
+	Answered   int      `json:"answered,omitempty"` // rows whose answers were generated
 }
 
 type trainResult struct {
@@ -26,9 +35,10 @@ type trainResult struct {
 	ZeroShot      score   `json:"zeroShot"`
 	Accuracy      float64 `json:"accuracy"`
 	Loss          float64 `json:"loss"`
-	Best          score   `json:"best"`
-	LR            float64 `json:"lr"`
-	Seconds       float64 `json:"seconds"`
+	metrics
+	Best    score   `json:"best"`
+	LR      float64 `json:"lr"`
+	Seconds float64 `json:"seconds"`
 }
 
 type evalEvent struct {
@@ -174,7 +184,7 @@ func (u *run) evaluate() (score, []prediction, error) {
 	if u.c.EvalRows > 0 && u.c.EvalRows < len(rows) {
 		rows = rows[:u.c.EvalRows]
 	}
-	sc, pred, err := u.s.evaluate(u.t, u.r, rows)
+	sc, pred, err := u.s.evaluate(u.t, u.r, rows, u.c.AnswerRows)
 	sc.Step = u.step
 	return sc, pred, err
 }
@@ -198,24 +208,24 @@ func (u *run) progress() float64 {
 }
 
 // losses returns the mean loss of every perturbed copy on the batch.
-func (u *run) losses(rows []row, targets, seeds []int64) ([]float64, error) {
+func (u *run) losses(items []item, seeds []int64) ([]float64, error) {
 	eps := float32(u.c.Eps)
 	if !u.c.est.Sequential() {
-		nll, err := u.r.forward(rows, targets, seeds, eps)
+		losses, err := u.r.exampleLosses(u.c.objective, [][]item{items}, seeds, eps)
 		if err != nil {
 			return nil, err
 		}
 		out := make([]float64, u.c.spec.Replicas())
-		return out, zo.Means(out, nll)
+		return out, zo.Means(out, losses)
 	}
 	out := make([]float64, 2*len(seeds))
 	for j := range seeds {
 		for side, sign := range []float32{1, -1} {
-			nll, err := u.perturbed(rows, targets, seeds[j:j+1], sign*eps)
+			losses, err := u.perturbed(items, seeds[j:j+1], sign*eps)
 			if err != nil {
 				return nil, err
 			}
-			if err := zo.Means(out[2*j+side:2*j+side+1], nll); err != nil {
+			if err := zo.Means(out[2*j+side:2*j+side+1], losses); err != nil {
 				return nil, err
 			}
 		}
@@ -223,36 +233,28 @@ func (u *run) losses(rows []row, targets, seeds []int64) ([]float64, error) {
 	return out, nil
 }
 
-// batch returns the rows and targets of a step.
-func (u *run) batch(step int64) ([]row, []int64, error) {
+// batch returns the examples of a step, their prefixes cached.
+func (u *run) batch(step int64) ([]item, error) {
 	index, err := u.sampler.Batch(step)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	train := u.s.data.train
 	items := make([]item, len(index))
 	for i, x := range index {
-		items[i] = train.item(x)
+		items[i] = u.s.data.train.item(x)
 	}
-	if err := u.s.cache(u.t, u.r, items); err != nil {
-		return nil, nil, err
-	}
-	rows, targets := make([]row, len(index)), make([]int64, len(index))
-	for i, it := range items {
-		rows[i], targets[i] = it.row(), int64(it.example.Label)
-	}
-	return rows, targets, nil
+	return items, u.s.cache(u.t, u.r, items)
 }
 
 // advance does one step at the given rate and returns its loss.
 func (u *run) advance(step int, lr float64) (loss float64, seeds []int64, coefs []float32, err error) {
-	rows, targets, err := u.batch(int64(step))
+	items, err := u.batch(int64(step))
 	if err != nil {
 		return 0, nil, nil, err
 	}
 	seeds, coefs = make([]int64, u.c.est.Queries()), make([]float32, u.c.est.Queries())
 	zo.Seeds(seeds, u.c.Seed, step)
-	losses, err := u.losses(rows, targets, seeds)
+	losses, err := u.losses(items, seeds)
 	if err != nil {
 		return 0, nil, nil, err
 	}
@@ -340,7 +342,7 @@ func (u *run) evalStep() error {
 	if err != nil {
 		return err
 	}
-	u.res.Accuracy, u.res.Loss = sc.Accuracy, sc.Loss
+	u.res.Accuracy, u.res.Loss, u.res.metrics = sc.Accuracy, sc.Loss, sc.metrics
 	best := sc.Loss < u.res.Best.Loss
 	if best {
 		u.res.Best = sc
@@ -397,7 +399,7 @@ func (u *run) findLR() error {
 		return invalid("lr: the learning-rate finder needs an adapter; give a number when all weights are trained")
 	}
 	probe := u.s.data.probe(64)
-	at, _, err := u.s.evaluate(u.t, u.r, probe)
+	at, _, err := u.s.evaluate(u.t, u.r, probe, 0)
 	if err != nil {
 		return err
 	}
@@ -414,7 +416,7 @@ func (u *run) findLR() error {
 		if err := u.r.flush(); err != nil {
 			return err
 		}
-		if at, _, err = u.s.evaluate(u.t, u.r, probe); err != nil {
+		if at, _, err = u.s.evaluate(u.t, u.r, probe, 0); err != nil {
 			return err
 		}
 		if err := u.t.Emit(map[string]any{"type": "lr", "lr": f.LR(), "loss": at.Loss, "trying": true}); err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"tabtune/lora"
 	"tabtune/zo"
+	"tabtune/zo/task"
 )
 
 // trainParams are train.start's. Zero values take the defaults of normalise.
@@ -26,9 +27,17 @@ type trainParams struct {
 	Seed      int64           `json:"seed"`
 	EvalEvery int             `json:"evalEvery"`
 	EvalRows  int             `json:"evalRows"`
-	Out       string          `json:"out"`
-	Resume    bool            `json:"resume"`
+	// AnswerRows is how many validation rows, at most, are answered by generation in
+	// every evaluation of a task that is judged by its answers.
+	AnswerRows int `json:"answerRows"`
+	// Objective is what is trained: nll (default), likelihood, error or f1.
+	Objective string `json:"objective"`
+	Out       string `json:"out"`
+	Resume    bool   `json:"resume"`
 }
+
+// defaultAnswerRows keeps evaluations within a run short.
+const defaultAnswerRows = 32
 
 // runConfig is trainParams, checked and complete.
 type runConfig struct {
@@ -36,6 +45,7 @@ type runConfig struct {
 	lr        float64 // 0: to be found
 	top       int
 	evalGiven bool
+	objective objective
 	est       zo.Estimator
 	schedule  zo.Schedule
 	spec      lora.Spec
@@ -109,6 +119,13 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	case p.Steps < 0 || p.Rows < 0 || p.Minutes < 0 || math.IsNaN(p.Minutes) || math.IsInf(p.Minutes, 0):
 		return nil, invalid("steps, rows and minutes are positive numbers")
 	}
+	if c.objective, err = checkObjective(p.Objective, d.kind); err != nil {
+		return nil, err
+	}
+	def(&c.AnswerRows, defaultAnswerRows)
+	if c.AnswerRows < 0 {
+		return nil, invalid("answerRows: %d, want more than 0", c.AnswerRows)
+	}
 	perStep := 2 * p.Queries * p.Batch
 	if p.Rows > 0 {
 		c.Steps = max(1, p.Rows/perStep)
@@ -124,10 +141,16 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 		}
 	}
 	reps := c.spec.Replicas()
-	c.spec.Rows = reps * p.Batch
+	rows, positions := d.bounds(c.objective, p.Batch, reps, m.ckpt.Config.Vocab)
 	// Evaluation takes as many rows at once, but at least 16 where that costs little.
-	c.spec.Rows = max(c.spec.Rows, (16+reps-1)/reps*reps)
-	c.spec.Scored = c.spec.Rows
+	c.spec.Rows = max(reps*rows, (16+reps-1)/reps*reps)
+	c.spec.Scored = reps * positions
+	if d.kind == task.KindLabels {
+		c.spec.Scored = max(c.spec.Scored, c.spec.Rows)
+	}
+	if d.generates() {
+		c.spec.LogitRows = answerBatch
+	}
 	if err := c.spec.Validate(); err != nil {
 		return nil, invalid("%v", err)
 	}
@@ -161,3 +184,11 @@ func topLayers(raw json.RawMessage, c *lora.Config) (int, error) {
 const fullModules = "weights"
 
 func (c *runConfig) full() bool { return len(c.spec.Modules) == 0 }
+
+// trained is the objective's name in a log: none for the usual one.
+func (c *runConfig) trained() string {
+	if c.objective == objNLL {
+		return ""
+	}
+	return string(c.objective)
+}

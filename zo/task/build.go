@@ -19,9 +19,22 @@ const (
 // Options says how a table becomes examples. The zero value of a field means
 // what is said there.
 type Options struct {
-	TextColumn  string   // name, or number from 1; "text" when empty
-	LabelColumn string   // "label" when empty
-	Template    string   // DefaultTemplate when empty
+	// Kind is found from the columns that are named here, or else from those that
+	// the table has, when empty.
+	Kind Kind
+	Task string // the name of a task template (Tasks), which reads the columns of its files
+
+	TextColumn  string // name, or number from 1; "text" when empty
+	LabelColumn string // "label" when empty
+	// Template is the prompt. It ends in {label} in label tasks (DefaultTemplate when
+	// empty); elsewhere it is what the answer follows ("{prompt}" when empty).
+	Template         string
+	PromptColumn     string   // "prompt" when empty
+	CompletionColumn string   // "completion" when empty; a JSON list holds several answers that are right
+	MessagesColumn   string   // "messages" when empty
+	OptionColumns    []string // one that holds a JSON list, or one for each option; "options" when nil
+	AnswerColumn     string   // of a choice: the option's text, letter or number; "answer" when empty
+
 	Labels      []string // values of the label column, in order; all there are, sorted, when nil
 	Verbalizers []string // one word for each label; the labels themselves when nil
 	Window      int      // tokens a prompt may have; required
@@ -30,6 +43,12 @@ type Options struct {
 	ValRows     int      // without a validation table: rows split off; with one: at most that many, all when 0
 	Seed        int64    // of the split and of the choice of rows
 	Special     bool     // recognise special tokens in prompts: for templates that spell them out, with trusted rows
+	Chat        bool     // put prompt and completion into the model's chat template
+	// Render renders a conversation with the model's chat template, open to the
+	// assistant's next turn or not; nil when the model has none.
+	Render func(messages []Message, open bool) (string, error)
+	Begin  []int32 // tokens that begin every text, such as BOS
+	End    []int32 // tokens that end a completion, such as EOS
 }
 
 // Label is a class.
@@ -40,18 +59,11 @@ type Label struct {
 	Train, Val int // examples
 }
 
-// Example is one tokenised prompt. The model's prediction is read off its last
-// token.
-type Example struct {
-	IDs    []int32
-	Label  int // index into Dataset.Labels
-	Text   string
-	Prompt string
-	Row    int // in its table, from 1
-}
-
 // Dataset is what Build makes.
 type Dataset struct {
+	Kind       Kind
+	Metric     Metric // what the task is usually judged by
+	Stop       string // completion: text that ends an answer; "" when only a token does
 	Labels     []Label
 	Train, Val []Example
 	Warnings   []Problem
@@ -78,11 +90,10 @@ func Build(train, val *Table, tok Tokenizer, o Options) (*Dataset, error) {
 	if o.Long != Truncate && o.Long != Skip {
 		return nil, fmt.Errorf("rows longer than the window: %q is neither %q nor %q", o.Long, Truncate, Skip)
 	}
-	tmpl, err := ParseTemplate(o.Template)
-	if err != nil {
+	b := &builder{o: o, tok: tok, ds: &Dataset{}}
+	if err := b.choose(train); err != nil {
 		return nil, err
 	}
-	b := &builder{o: o, tok: tok, tmpl: tmpl, ds: &Dataset{}}
 	if err := b.addTable(train, "training"); err != nil {
 		return nil, err
 	}
@@ -91,7 +102,9 @@ func Build(train, val *Table, tok Tokenizer, o Options) (*Dataset, error) {
 			return nil, err
 		}
 	}
-	b.labels()
+	if b.ds.Kind == KindLabels {
+		b.labels()
+	}
 	trainRows, valRows, err := b.split()
 	if err != nil {
 		return nil, err
@@ -108,15 +121,6 @@ func Build(train, val *Table, tok Tokenizer, o Options) (*Dataset, error) {
 }
 
 func (o Options) withDefaults() Options {
-	if o.TextColumn == "" {
-		o.TextColumn = textPlace
-	}
-	if o.LabelColumn == "" {
-		o.LabelColumn = labelPlace
-	}
-	if o.Template == "" {
-		o.Template = DefaultTemplate
-	}
 	if o.Long == "" {
 		o.Long = Truncate
 	}
@@ -126,46 +130,36 @@ func (o Options) withDefaults() Options {
 type builder struct {
 	o      Options
 	tok    Tokenizer
-	tmpl   *Template
+	def    *definition
 	tables []*source
 	index  map[string]int // of a label
 	ds     *Dataset
 	errs   []Problem
 }
 
-// source is a table with the columns that were chosen.
+// source is a table and how to read its rows.
 type source struct {
-	t           *Table
-	what        string
-	text, label int
-	prompt      *bound
+	t      *Table
+	what   string
+	label  func(*Row) string // label tasks
+	render func(*Row) (record, error)
 }
 
 func (b *builder) addTable(t *Table, what string) error {
-	s := &source{t: t, what: what}
-	var err error
-	if s.text, err = t.Column(b.o.TextColumn); err != nil {
-		return fmt.Errorf("text column: %w", err)
-	}
-	if s.label, err = t.Column(b.o.LabelColumn); err != nil {
-		return fmt.Errorf("label column: %w", err)
-	}
-	if s.text == s.label {
-		return fmt.Errorf("%s: text and label are the same column %q", t.Name, t.Columns[s.text])
-	}
-	if s.prompt, err = b.tmpl.bind(t, s.text); err != nil {
-		return err
-	}
-	for i, c := range s.prompt.columns {
-		if c == s.label {
-			return fmt.Errorf("template: {%s} shows the label in the prompt", b.tmpl.parts[i].column)
+	if b.def.expand != nil {
+		flat, err := b.def.expand(t)
+		if err != nil {
+			return fmt.Errorf("task %s: %w", b.def.name, err)
 		}
+		t = flat
+	}
+	s := &source{t: t, what: what}
+	if err := b.def.bind(b, s); err != nil {
+		return err
 	}
 	b.tables = append(b.tables, s)
 	return nil
 }
-
-func (s *source) labelOf(r *Row) string { return strings.TrimSpace(r.Values[s.label]) }
 
 // labels lists the classes, finds their tokens and checks that every row has a
 // listed one.
@@ -175,7 +169,7 @@ func (b *builder) labels() {
 		seen := map[string]bool{}
 		for _, s := range b.tables {
 			for i := range s.t.Rows {
-				if l := s.labelOf(&s.t.Rows[i]); l != "" && !seen[l] {
+				if l := s.label(&s.t.Rows[i]); l != "" && !seen[l] {
 					seen[l] = true
 					names = append(names, l)
 				}
@@ -209,7 +203,7 @@ func (b *builder) labels() {
 			continue
 		}
 		b.index[name] = i
-		v, token, err := verbalize(b.tmpl, b.tok, words[i])
+		v, token, err := verbalize(b.def.prompt, b.tok, words[i])
 		if err != nil {
 			b.fail("verbalizer-tokens", fmt.Sprintf("the verbalizer of label %q %v", name, err), nil)
 			continue
@@ -229,7 +223,7 @@ func (b *builder) checkLabels(s *source) {
 	var none, unlisted []int
 	example := ""
 	for i := range s.t.Rows {
-		l := s.labelOf(&s.t.Rows[i])
+		l := s.label(&s.t.Rows[i])
 		if l == "" {
 			none = append(none, i+1)
 		} else if _, ok := b.index[l]; !ok {
@@ -282,28 +276,43 @@ func (b *builder) split() (train, val []int, err error) {
 // examples tokenises rows and notes the ones that are empty or too long.
 func (b *builder) examples(s *source, rows []int) []Example {
 	var out []Example
-	var empty, long []int
+	var empty, long, bad []int
+	var cause error
 	for _, i := range rows {
 		r := &s.t.Rows[i]
-		text := strings.TrimSpace(r.Values[s.text])
-		if text == "" {
+		rec, err := s.render(r)
+		var e Example
+		var cut bool
+		if err == nil {
+			if b.ds.Kind == KindLabels {
+				e, cut, err = b.encodeLabel(&rec, b.index[s.label(r)])
+			} else {
+				e, cut, err = b.encode(&rec)
+			}
+		}
+		switch {
+		case errors.Is(err, errEmptyRow):
 			empty = append(empty, i+1)
 			continue
-		}
-		e := Example{Label: b.index[s.labelOf(r)], Text: text, Prompt: s.prompt.render(r), Row: i + 1}
-		e.IDs = b.tok.Encode(e.Prompt, b.o.Special)
-		if len(e.IDs) == 0 {
-			empty = append(empty, i+1)
+		case err != nil:
+			if cause == nil {
+				cause = err
+			}
+			bad = append(bad, i+1)
 			continue
 		}
-		if len(e.IDs) > b.o.Window {
+		e.Row = i + 1
+		if cut {
 			long = append(long, i+1)
 			if b.o.Long == Skip {
 				continue
 			}
-			e.IDs = slices.Clone(e.IDs[len(e.IDs)-b.o.Window:])
 		}
 		out = append(out, e)
+	}
+	if bad != nil {
+		slices.Sort(bad)
+		b.fail("row-invalid", fmt.Sprintf("%s: %s cannot be used (%v)", s.t.Name, rowList(bad), cause), bad)
 	}
 	slices.Sort(empty)
 	slices.Sort(long)
@@ -311,7 +320,10 @@ func (b *builder) examples(s *source, rows []int) []Example {
 		b.warn("text-empty", fmt.Sprintf("%s: no text in %s: left out", s.t.Name, rowList(empty)), empty)
 	}
 	if len(long) > 0 {
-		what := "the first tokens of their prompts are dropped"
+		what := "the first tokens of their prompts are dropped, or else the last of their answers"
+		if b.ds.Kind == KindLabels {
+			what = "the first tokens of their prompts are dropped"
+		}
 		if b.o.Long == Skip {
 			what = "left out"
 		}
@@ -323,11 +335,24 @@ func (b *builder) examples(s *source, rows []int) []Example {
 	return out
 }
 
-// Lengths are the examples' token counts, for NewSampler.
+// encodeLabel tokenises a prompt that a verbalizer follows.
+func (b *builder) encodeLabel(rec *record, label int) (e Example, long bool, err error) {
+	ids := b.promptIDs(rec.prompt)
+	if len(ids) == len(b.o.Begin) {
+		return e, false, errEmptyRow
+	}
+	if over := len(ids) - b.o.Window; over > 0 {
+		ids, long = b.cutFront(ids, over), true
+	}
+	seq := Sequence{IDs: ids, At: []int32{int32(len(ids) - 1)}, Targets: []int32{int32(label)}}
+	return Example{IDs: ids, Sequences: []Sequence{seq}, Label: label, Text: rec.text, Prompt: rec.prompt}, long, nil
+}
+
+// Lengths are the token counts of the examples' longest sequences, for NewSampler.
 func Lengths(examples []Example) []int {
 	out := make([]int, len(examples))
 	for i := range examples {
-		out[i] = len(examples[i].IDs)
+		out[i] = examples[i].Longest()
 	}
 	return out
 }

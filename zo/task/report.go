@@ -3,6 +3,7 @@ package task
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -72,43 +73,84 @@ func (b *builder) report() {
 		return
 	}
 	d := b.ds
-	for i := range d.Train {
-		d.Labels[d.Train[i].Label].Train++
-	}
-	for i := range d.Val {
-		d.Labels[d.Val[i].Label].Val++
-	}
 	inTrain := b.duplicates(b.tables[0].t.Name, d.Train)
 	b.duplicates(b.tables[len(b.tables)-1].t.Name, d.Val)
 	var both []int
 	for i := range d.Val {
-		if inTrain[d.Val[i].Prompt] {
+		if inTrain[d.Val[i].key()] {
 			both = append(both, d.Val[i].Row)
 		}
 	}
 	if slices.Sort(both); len(both) > 0 {
-		b.warn("train-and-validation", fmt.Sprintf("%s: validation %s also for training: the accuracy will look too good",
+		b.warn("train-and-validation", fmt.Sprintf("%s: validation %s also for training: the result will look too good",
 			b.tables[len(b.tables)-1].t.Name, rowList(both)), both)
 	}
-	b.balance("training", len(d.Train), func(l *Label) int { return l.Train })
-	if len(d.Val) > 0 {
-		b.balance("validation", len(d.Val), func(l *Label) int { return l.Val })
+	switch d.Kind {
+	case KindLabels:
+		for i := range d.Train {
+			d.Labels[d.Train[i].Label].Train++
+		}
+		for i := range d.Val {
+			d.Labels[d.Val[i].Label].Val++
+		}
+		b.balance("training", len(d.Train), func(l *Label) int { return l.Train })
+		if len(d.Val) > 0 {
+			b.balance("validation", len(d.Val), func(l *Label) int { return l.Val })
+		}
+		b.boundary()
+	case KindChoice:
+		b.positions()
 	}
-	b.boundary()
+}
+
+// key is what makes two examples the same question.
+func (e *Example) key() string {
+	if len(e.Options) == 0 {
+		return e.Prompt
+	}
+	return e.Prompt + "\x00" + strings.Join(e.Options, "\x00")
+}
+
+// answer is what is right, for comparison between examples.
+func (e *Example) answer() string {
+	if len(e.Answers) > 0 {
+		return e.Answers[0]
+	}
+	return strconv.Itoa(e.Label)
+}
+
+// minPositions is from how many rows on the place of the right option says something.
+const minPositions = 20
+
+// positions reports a right option that nearly always stands at the same place.
+func (b *builder) positions() {
+	if len(b.ds.Train) < minPositions {
+		return
+	}
+	count := map[int]int{}
+	for i := range b.ds.Train {
+		count[b.ds.Train[i].Label]++
+	}
+	for at, n := range count {
+		if float64(n) > imbalance*float64(len(b.ds.Train)) {
+			b.warn("imbalance", fmt.Sprintf("in %d of %d training rows option %d is right", n, len(b.ds.Train), at+1), nil)
+		}
+	}
 }
 
 // duplicates reports repeated prompts, apart by whether the labels agree, and
 // returns the set of prompts.
 func (b *builder) duplicates(name string, examples []Example) map[string]bool {
-	first := make(map[string]int, len(examples)) // label of the first one
+	first := make(map[string]string, len(examples)) // answer of the first one
 	set := make(map[string]bool, len(examples))
 	var same, differ []int
 	for i := range examples {
 		e := &examples[i]
-		if l, ok := first[e.Prompt]; !ok {
-			first[e.Prompt] = e.Label
-			set[e.Prompt] = true
-		} else if l == e.Label {
+		k := e.key()
+		if a, ok := first[k]; !ok {
+			first[k] = e.answer()
+			set[k] = true
+		} else if a == e.answer() {
 			same = append(same, e.Row)
 		} else {
 			differ = append(differ, e.Row)
@@ -120,7 +162,8 @@ func (b *builder) duplicates(name string, examples []Example) map[string]bool {
 		b.warn("duplicate", fmt.Sprintf("%s: the same prompt as in an earlier row: %s", name, rowList(same)), same)
 	}
 	if len(differ) > 0 {
-		b.warn("conflict", fmt.Sprintf("%s: the same prompt as in an earlier row with another label: %s", name, rowList(differ)), differ)
+		what := map[Kind]string{KindLabels: "label", KindChoice: "right option", KindCompletion: "completion"}[b.ds.Kind]
+		b.warn("conflict", fmt.Sprintf("%s: the same prompt as in an earlier row with another %s: %s", name, what, rowList(differ)), differ)
 	}
 	return set
 }

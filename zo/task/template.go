@@ -29,9 +29,14 @@ type part struct {
 	column  string // when not empty, the place of a value
 }
 
-// ParseTemplate reads a template. It needs {label} at the end, once, and at
-// least one other placeholder.
-func ParseTemplate(s string) (*Template, error) {
+// ParseTemplate reads a template of a label task. It needs {label} at the end,
+// once, and at least one other placeholder.
+func ParseTemplate(s string) (*Template, error) { return parseTemplate(s, true) }
+
+// ParsePrompt reads a template without a {label}, which an answer follows.
+func ParsePrompt(s string) (*Template, error) { return parseTemplate(s, false) }
+
+func parseTemplate(s string, withLabel bool) (*Template, error) {
 	bad := func(at int, format string, args ...any) error {
 		return fmt.Errorf("template %q: character %d: %s", s, at+1, fmt.Sprintf(format, args...))
 	}
@@ -68,7 +73,7 @@ func ParseTemplate(s string) (*Template, error) {
 				return nil, bad(i, "%q is not a column name", name)
 			}
 			flush()
-			if ended = name == labelPlace; !ended {
+			if ended = withLabel && name == labelPlace; !ended {
 				t.parts = append(t.parts, part{column: name})
 			}
 			if len(t.parts) > maxTemplateN {
@@ -79,7 +84,8 @@ func ParseTemplate(s string) (*Template, error) {
 			lit.WriteByte(c)
 		}
 	}
-	if !ended {
+	flush()
+	if withLabel && !ended {
 		return nil, fmt.Errorf("template %q: {label} must be the end of the template", s)
 	}
 	columns := 0
@@ -90,6 +96,9 @@ func ParseTemplate(s string) (*Template, error) {
 	}
 	if columns == 0 {
 		return nil, fmt.Errorf("template %q: no {text} and no other column", s)
+	}
+	if !withLabel {
+		return t, nil
 	}
 	// Byte-level tokenizers keep a space with the word after it, so one space in
 	// front of {label} is part of the verbalizer, not of the prompt.
@@ -118,13 +127,15 @@ type bound struct {
 	columns []int // for each part: the column, or -1
 }
 
+// bind finds the columns; text is that of {text}, or below 0 where it is a name
+// like any other.
 func (t *Template) bind(tab *Table, text int) (*bound, error) {
 	b := &bound{t, make([]int, len(t.parts))}
 	for i, p := range t.parts {
-		switch p.column {
-		case "":
+		switch {
+		case p.column == "":
 			b.columns[i] = -1
-		case textPlace:
+		case p.column == textPlace && text >= 0:
 			b.columns[i] = text
 		default:
 			c, err := tab.Column(p.column)
@@ -138,13 +149,20 @@ func (t *Template) bind(tab *Table, text int) (*bound, error) {
 }
 
 // render is the prompt of a row: everything in front of the verbalizer.
-func (b *bound) render(r *Row) string {
+func (b *bound) render(r *Row) string { return b.renderAs(r, true) }
+
+// renderAs renders a row with the values' outer white space or without it.
+func (b *bound) renderAs(r *Row, trim bool) string {
 	var s strings.Builder
 	for i, c := range b.columns {
 		if c < 0 {
 			s.WriteString(b.t.parts[i].literal)
 		} else {
-			s.WriteString(strings.TrimSpace(r.Values[c]))
+			v := r.Values[c]
+			if trim {
+				v = strings.TrimSpace(v)
+			}
+			s.WriteString(v)
 		}
 	}
 	return s.String()

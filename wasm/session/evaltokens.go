@@ -1,0 +1,179 @@
+package session
+
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"tabtune/wasm/rpc"
+	"tabtune/zo/task"
+)
+
+// evaluateTokens scores choices and completions by the losses of their tokens.
+func (s *Session) evaluateTokens(t *rpc.Task, r *runner, set []item) (score, []prediction, error) {
+	nll := make([][][]float32, len(set)) // of each example's sequences
+	type place struct{ i, k int }
+	var order []place
+	for i, it := range set {
+		nll[i] = make([][]float32, len(it.prefix))
+		for k := range it.prefix {
+			order = append(order, place{i, k})
+		}
+	}
+	length := func(p place) int { return len(set[p.i].example.Sequences[p.k].IDs) }
+	slices.SortStableFunc(order, func(a, b place) int { return length(a) - length(b) })
+	progress := s.paced(t, "progress", "eval")
+	total := len(order)
+	for len(order) > 0 {
+		rows := make([]row, min(len(order), r.spec.Rows))
+		for i, p := range order[:len(rows)] {
+			rows[i] = set[p.i].sequence(p.k)
+		}
+		n := r.room(rows)
+		slots := make([]slot, n)
+		for i, p := range order[:n] {
+			slots[i] = slot{set[p.i], p.k}
+		}
+		if err := s.cacheSlots(t, r, slots); err != nil {
+			return score{}, nil, err
+		}
+		for i := range slots {
+			rows[i] = slots[i].row()
+		}
+		losses, err := r.losses(rows[:n])
+		if err != nil {
+			return score{}, nil, err
+		}
+		for i, p := range order[:n] {
+			nll[p.i][p.k] = losses[i]
+		}
+		order = order[n:]
+		if err := progress(int64(total-len(order)), int64(total)); err != nil {
+			return score{}, nil, err
+		}
+	}
+	var sc score
+	preds := make([]prediction, len(set))
+	var tokens, sum float64
+	for i, it := range set {
+		e := it.example
+		p := prediction{Row: e.Row, Text: e.Text, Label: e.Label, Predicted: -1}
+		if s.data.kind == task.KindChoice {
+			losses := make([]float64, len(nll[i]))
+			for k := range losses {
+				losses[k] = mean(nll[i][k])
+			}
+			p.Loss, p.Predicted = chooseLoss(e, losses)
+			if slices.Contains(e.Right, p.Predicted) {
+				sc.Accuracy++
+				p.Label = p.Predicted // one of several that are right
+			}
+		} else {
+			p.Loss, p.Answer = mean(nll[i][0]), e.Answers[0]
+			tokens += float64(len(nll[i][0]))
+			sum += p.Loss * float64(len(nll[i][0]))
+		}
+		preds[i] = p
+		sc.Loss += p.Loss
+	}
+	sc.Accuracy /= float64(len(set))
+	sc.Loss /= float64(len(set))
+	if s.data.kind == task.KindCompletion {
+		perplexity := math.Exp(sum / tokens)
+		sc.Perplexity = &perplexity
+	}
+	return sc, preds, nil
+}
+
+// answerBatch is how many answers are generated side by side.
+const answerBatch = 8
+
+// evaluateAnswers generates the answers of rows and compares them with the right
+// ones. The accuracy of such a task is the share of exact matches.
+func (s *Session) evaluateAnswers(t *rpc.Task, r *runner, set []item, sc *score, preds []prediction) error {
+	order := make([]int, len(set))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return len(set[a].example.IDs) - len(set[b].example.IDs) })
+	var exact, f1 float64
+	progress := s.paced(t, "progress", "answers")
+	for done := 0; done < len(order); {
+		n := min(answerBatch, r.spec.LogitRows, len(order)-done)
+		prompts := make([][]int32, n)
+		for i, x := range order[done : done+n] {
+			prompts[i] = set[x].example.IDs
+		}
+		texts, err := s.answer(t, r, prompts)
+		if err != nil {
+			return err
+		}
+		for i, x := range order[done : done+n] {
+			em, f := task.AnswerScores(texts[i], set[x].example.Answers)
+			preds[x].Output, preds[x].ExactMatch, preds[x].F1 = &texts[i], &em, &f
+			exact, f1 = exact+em, f1+f
+		}
+		done += n
+		if err := progress(int64(done), int64(len(order))); err != nil {
+			return err
+		}
+	}
+	exact /= float64(len(set))
+	f1 /= float64(len(set))
+	sc.Accuracy, sc.ExactMatch, sc.F1, sc.Answered = exact, &exact, &f1, len(set)
+	return nil
+}
+
+// answer continues prompts with the most likely tokens, side by side, up to the
+// token or the text that ends an answer.
+func (s *Session) answer(t *rpc.Task, r *runner, prompts [][]int32) ([]string, error) {
+	m, d := s.model, s.data
+	out := make([]string, len(prompts))
+	type growing struct {
+		i    int
+		ids  []int32
+		from int
+	}
+	var open []growing
+	for i, p := range prompts {
+		open = append(open, growing{i, slices.Clone(p), len(p)})
+	}
+	pause := s.paced(t, "progress", "answers")
+	for step := range d.answer {
+		open = slices.DeleteFunc(open, func(g growing) bool { return len(g.ids) >= r.spec.Window })
+		if len(open) == 0 {
+			break
+		}
+		rows := make([]row, len(open))
+		for i, g := range open {
+			rows[i] = row{ids: g.ids}
+		}
+		logits, err := r.logits(rows)
+		if err != nil {
+			return nil, err
+		}
+		vocab := len(logits) / len(rows)
+		var more []growing
+		for i, g := range open {
+			id := sample(logits[i*vocab:i*vocab+m.tok.Len()], 0, nil)
+			if id == m.tok.EOS() || m.endOfTurn(id) {
+				continue
+			}
+			g.ids = append(g.ids, id)
+			text := m.tok.Decode(g.ids[g.from:])
+			if d.stop != "" {
+				if answer, _, ended := strings.Cut(strings.TrimLeft(text, " "), d.stop); ended {
+					out[g.i] = strings.TrimSpace(answer)
+					continue
+				}
+			}
+			out[g.i] = strings.TrimSpace(text)
+			more = append(more, g)
+		}
+		open = more
+		if err := pause(int64(step), int64(d.answer)+1); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
