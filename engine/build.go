@@ -28,7 +28,7 @@ func (p *Program) buildGraph(plan *pte.Plan, filePlan bool) (*Graph, error) {
 	if err := g.checkRefs(); err != nil {
 		return nil, err
 	}
-	if err := g.buildNodes(plan); err != nil {
+	if err := p.buildNodes(g, plan); err != nil {
 		return nil, err
 	}
 	for _, i := range g.Inputs {
@@ -41,6 +41,11 @@ func (p *Program) buildGraph(plan *pte.Plan, filePlan bool) (*Graph, error) {
 	}
 	if !g.Straight || filePlan {
 		g.Straight = false
+		for _, v := range g.Values[len(plan.Values):] { // of delegates: the file's plan has no place for them
+			if v.Kind == KindTensor && v.Role == RoleTemp {
+				v.Dynamic = pte.DynamicUnbound
+			}
+		}
 		g.markFileStates()
 		return g, nil
 	}
@@ -176,12 +181,13 @@ func (p *Program) buildTensor(plan *pte.Plan, t *pte.Tensor, v *Value) error {
 	return err
 }
 
-func (g *Graph) buildNodes(plan *pte.Plan) error {
+func (p *Program) buildNodes(g *Graph, plan *pte.Plan) error {
 	var errs []error
 	missing := map[string]bool{}
 	for ci := range plan.Chains {
-		base := len(g.Nodes) // turns a jump's target into an index of Nodes
+		starts := make([]int, 0, len(plan.Chains[ci].Instructions)+1) // of each instruction in Nodes, for jumps
 		for k, ins := range plan.Chains[ci].Instructions {
+			starts = append(starts, len(g.Nodes))
 			n := &Node{Index: k}
 			switch x := ins.(type) {
 			case pte.KernelCall:
@@ -190,16 +196,24 @@ func (g *Graph) buildNodes(plan *pte.Plan) error {
 				}
 				n.Op, n.Args = plan.Operators[x.Op].String(), slices.Clone(x.Args)
 			case pte.DelegateCall:
-				id := "?"
-				if x.Delegate >= 0 && x.Delegate < len(plan.Delegates) {
-					id = plan.Delegates[x.Delegate].ID
+				if x.Delegate < 0 || x.Delegate >= len(plan.Delegates) {
+					return fmt.Errorf("instruction %d calls delegate %d of %d", k, x.Delegate, len(plan.Delegates))
 				}
-				return fmt.Errorf("instruction %d calls delegate %q: this runtime runs operators only; re-export the program without to_backend or a partitioner (plain to_edge and to_executorch)", k, id)
+				d := &plan.Delegates[x.Delegate]
+				if d.ID != pte.XnnpackBackend {
+					return fmt.Errorf("instruction %d calls delegate %q, which is not available: only operators and %s are; re-export the program without that partitioner or with XnnpackPartitioner", k, d.ID, pte.XnnpackBackend)
+				}
+				nodes, err := p.xnnCall(g, d, x.Args, k)
+				if err != nil {
+					errs = append(errs, fmt.Errorf("instruction %d (delegate %s): %w", k, d.ID, err))
+				}
+				g.Nodes = append(g.Nodes, nodes...)
+				continue
 			case pte.MoveCall:
 				n.Op, n.kind, n.Args = "move", nodeMove, []int{x.From, x.To}
 				g.Straight = false
 			case pte.JumpFalseCall:
-				n.Op, n.kind, n.Args, n.target = "jump_false", nodeJumpFalse, []int{x.Cond}, base+x.Dest
+				n.Op, n.kind, n.Args, n.target = "jump_false", nodeJumpFalse, []int{x.Cond}, x.Dest // an instruction, until all are read
 				if x.Dest < 0 || x.Dest > len(plan.Chains[ci].Instructions) {
 					return fmt.Errorf("instruction %d jumps to instruction %d of %d", k, x.Dest, len(plan.Chains[ci].Instructions))
 				}
@@ -232,6 +246,12 @@ func (g *Graph) buildNodes(plan *pte.Plan) error {
 					continue
 				}
 				errs = append(errs, fmt.Errorf("instruction %d (%s): %w", k, n.Op, err))
+			}
+		}
+		starts = append(starts, len(g.Nodes))
+		for _, n := range g.Nodes[starts[0]:] {
+			if n.kind == nodeJumpFalse {
+				n.target = starts[n.target]
 			}
 		}
 	}

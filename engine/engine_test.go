@@ -179,9 +179,13 @@ func TestLoadErrors(t *testing.T) {
 			b.call("custom::other.out", b.input(F32, 1))
 		}, []string{"aten::nosuch.out", "custom::other.out"}},
 		"delegate": {func(b *builder) {
+			b.plan.Delegates = []pte.Delegate{{ID: "CoreMLBackend"}}
+			b.plan.Chains[0].Instructions = append(b.plan.Chains[0].Instructions, pte.DelegateCall{})
+		}, []string{"CoreMLBackend", "re-export"}},
+		"XNNPACK payload": {func(b *builder) {
 			b.plan.Delegates = []pte.Delegate{{ID: "XnnpackBackend"}}
 			b.plan.Chains[0].Instructions = append(b.plan.Chains[0].Instructions, pte.DelegateCall{})
-		}, []string{"XnnpackBackend", "re-export"}},
+		}, []string{"instruction 0", "XnnpackBackend", "XNNHeader.magic"}},
 		"argument type": {func(b *builder) {
 			y := b.tensor(F32, 1)
 			b.call("aten::neg.out", b.add(pte.IntValue(1)), y, y)
