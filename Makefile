@@ -26,6 +26,7 @@ test: ## everything that is tested, on a fresh machine too
 	@$(MAKE) --no-print-directory fetch build
 	TABTUNE_REQUIRE_ASSETS=1 go test -timeout 60m ./...
 	npm test --silent --prefix web/worker
+	npm test --silent --prefix web/engine
 
 .PHONY: build
 build: module page ## bin/tabtune, with the module and the page in it

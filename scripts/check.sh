@@ -24,8 +24,9 @@ GOOS=js GOARCH=wasm go vet ./web/page/... ./web/ui/...
 echo "staticcheck"
 go run "$1" ./...
 
-echo "worker script"
+echo "scripts"
 npm run --silent check --prefix web/worker
+npm run --silent check --prefix web/engine
 
 echo "generated files"
 go mod tidy -diff

@@ -30,7 +30,10 @@ type Session struct {
 	adapter *adapter
 	runner  *runner // the program in use, with the adapter in its buffers
 	busy    string  // the task in progress, "" if none
-	now     func() time.Time
+
+	programs    map[int64]*program // of program.open, by number
+	lastProgram int64
+	now         func() time.Time
 }
 
 // New returns a session that computes on dev.
@@ -71,6 +74,14 @@ func register(s *rpc.Server, se *Session) {
 	handleTask(s, get, "build", (*Session).build)
 	handleTask(s, get, "run", (*Session).run)
 	handleTask(s, get, "bench", (*Session).bench)
+	handle(s, get, "program.open", (*Session).openProgram)
+	handle(s, get, "program.meta", (*Session).programMeta)
+	handle(s, get, "program.load", (*Session).loadProgram)
+	handle(s, get, "program.inputs", (*Session).programInputs)
+	handle(s, get, "program.execute", (*Session).executeProgram)
+	handle(s, get, "program.observe", (*Session).observeProgram)
+	handle(s, get, "program.profile", (*Session).profileProgram)
+	handle(s, get, "program.close", (*Session).closeProgram)
 }
 
 func handle[P, R any](s *rpc.Server, get func() (*Session, error), name string, f func(*Session, P) (R, error)) {

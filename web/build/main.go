@@ -233,7 +233,11 @@ func (b *builder) static() error {
 	if err != nil {
 		return err
 	}
-	for _, src := range append(append(scripts, shim...), "web/worker/wasi/LICENSE-MIT") {
+	api, err := filepath.Glob("web/engine/*.[jd]*s")
+	if err != nil {
+		return err
+	}
+	for _, src := range slices.Concat(scripts, shim, api, []string{"web/worker/wasi/LICENSE-MIT"}) {
 		rel, err := filepath.Rel("web", src)
 		if err != nil {
 			return err
@@ -242,7 +246,8 @@ func (b *builder) static() error {
 			return err
 		}
 	}
-	return nil
+	// Makes the folder a package for Node and bundlers: import { open } from "tabtune".
+	return b.put("package.json", []byte(`{"name":"tabtune","type":"module","exports":{".":{"types":"./engine/engine.d.ts","default":"./engine/engine.js"}},"license":"Apache-2.0"}`+"\n"))
 }
 
 func (b *builder) reactor() error {
