@@ -64,7 +64,7 @@ def main():
     torch.manual_seed(0)
     square = torch.ones(2, 2)
     write("add", {"forward": export(Add(), (torch.ones(1), torch.ones(1)))})
-    write("add_mul", {"forward": export(AddMul(), (square, square, square))})
+    write("add_mul", {"forward": export(AddMul(), tuple(torch.ones(2, 2) for _ in range(3)))})  # one tensor thrice would be one input
     write("values", {
         "forward": export(Pick(), (torch.randn(3), 1)),
         "add_all": export(AddNumber(), (square, 2)),

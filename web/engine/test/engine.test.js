@@ -152,6 +152,8 @@ test("execute", () => {
     assert.equal(out.length, 1);
     assert.deepEqual([out[0].data, out[0].sizes], [four(3), [2, 2]]);
     assert.deepEqual(m.forward([out[0], out[0], out[0]])[0].data, four(21), "an output is an input");
+    const x = Tensor.fromArray([2, 2], [1, 2, 3, 4]);
+    assert.deepEqual(m.forward([x, Tensor.fromArray([2, 2], [0, 1, 2, 0]), Tensor.full([2, 2], 10)])[0].data, new Float32Array([14, 11, 18, 13]), "each input is its own");
     assert.deepEqual(out[0].data, four(3), "and stays as it is");
     const bad = (inputs, message) => assert.throws(() => m.forward(inputs), { name: "Error", message, code: 0x12 });
     bad([square(), square()], /Failed to execute method forward, error: 0x12: 2 inputs, method "forward" takes 3/);
