@@ -237,7 +237,7 @@ func (s *Session) programInputs(p inputsParams) (r inputsResult, err error) {
 		}
 		t, ok := want.(*pte.Tensor)
 		if !ok {
-			if got := valueOf(want); !sameNumber(want, in.Value) {
+			if got := valueOf(want); !asExported(want, in.Value) {
 				return r, rpc.Errorf(codeInvalidArgument, "input %d is always %s, given %s: the program was exported for this value", i, got, in.Value)
 			}
 			continue
@@ -356,8 +356,8 @@ func valueOf(v pte.Value) string {
 	return ""
 }
 
-// sameNumber compares as Method::set_input of the stock runtime does: floats may differ by 1e-4 + 1e-5 |v|.
-func sameNumber(v pte.Value, text string) bool {
+// asExported compares as Method::set_input of the stock runtime does: floats may differ by 1e-4 + 1e-5 |v|.
+func asExported(v pte.Value, text string) bool {
 	x, ok := v.(pte.DoubleValue)
 	if !ok {
 		return valueOf(v) == text
