@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"tabtune/engine/pte"
 )
@@ -11,6 +12,61 @@ import (
 // WriteData writes the model's weights as a .ptd in the format that Build's
 // programs look up. One tensor of the checkpoint is in memory at a time.
 func (c *Checkpoint) WriteData(ctx context.Context, w io.Writer, dt DType) error {
+	return pte.EncodeData(w, c.entries(ctx, dt))
+}
+
+// WriteProgram writes the program of s as one .pte with the weights in it, for runtimes that take no .ptd: what Build
+// makes external is a constant there. One tensor of the checkpoint is in memory at a time.
+func (c *Checkpoint) WriteProgram(ctx context.Context, w io.Writer, s Spec) error {
+	p, err := Build(s)
+	if err != nil {
+		return err
+	}
+	segments, err := p.SegmentWriters()
+	if err != nil {
+		return err
+	}
+	// The constants that the program has already stay in front, as they lie.
+	var tensors []pte.SegmentWriter
+	offsets := []int64{0}
+	at := len(segments)
+	if own := p.ConstantSegment; own != nil {
+		at, offsets = own.Segment, own.Offsets
+		tensors = append(tensors, segments[at])
+	} else {
+		segments = append(segments, pte.SegmentWriter{})
+	}
+	external := map[string][]*pte.Tensor{}
+	for _, plan := range p.Plans {
+		for _, v := range plan.Values {
+			if t, ok := v.(*pte.Tensor); ok && t.External {
+				external[t.Name] = append(external[t.Name], t)
+			}
+		}
+	}
+	first := len(tensors)
+	for _, e := range c.entries(ctx, s.DType) {
+		used := external[e.Key]
+		if len(used) == 0 {
+			continue
+		}
+		delete(external, e.Key)
+		for _, t := range used {
+			t.External, t.Buffer = false, uint32(len(offsets)+len(tensors)-first)
+		}
+		tensors = append(tensors, e.Data)
+	}
+	for name := range external {
+		return fmt.Errorf("the checkpoint has no tensor %s in %s", name, s.DType)
+	}
+	packed, segment := pte.Pack(at, tensors)
+	p.ConstantSegment = &pte.Subsegments{Segment: at, Offsets: append(slices.Clone(offsets), packed.Offsets[1+first:]...)}
+	segments[at] = segment
+	return pte.Encode(w, p, segments)
+}
+
+// entries lists the weights in a format, to be written in this order.
+func (c *Checkpoint) entries(ctx context.Context, dt DType) []pte.DataEntry {
 	infos := map[string]WeightInfo{}
 	for _, info := range c.Weights(dt) {
 		infos[info.Name] = info
@@ -48,5 +104,5 @@ func (c *Checkpoint) WriteData(ctx context.Context, w io.Writer, dt DType) error
 			}}})
 		}
 	}
-	return pte.EncodeData(w, entries)
+	return entries
 }

@@ -68,7 +68,7 @@ func (s *Session) build(t *rpc.Task, p trainParams) (map[string]any, error) {
 	}); err != nil {
 		return nil, err
 	}
-	return map[string]any{"program": out, "data": data, "methods": r.prog.MethodNames(), "replicas": c.spec.Replicas(), "window": c.spec.Window}, nil
+	return map[string]any{"program": out, "data": data, "methods": methodNames(r.file), "replicas": c.spec.Replicas(), "window": c.spec.Window}, nil
 }
 
 type runParams struct {
@@ -275,4 +275,12 @@ func (s *Session) inspect(p pathParam) (map[string]any, error) {
 	}
 	slices.Sort(names)
 	return map[string]any{"text": b.String(), "methods": methods, "operators": names}, nil
+}
+
+func methodNames(p *pte.Program) []string {
+	names := make([]string, len(p.Plans))
+	for i, plan := range p.Plans {
+		names[i] = plan.Name
+	}
+	return names
 }

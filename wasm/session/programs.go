@@ -99,10 +99,7 @@ func (s *Session) openProgram(p openProgramParams) (r openProgramResult, err err
 		}
 		o.data = append(o.data, ptd{file})
 	}
-	r.Methods = make([]string, len(o.file.Plans))
-	for i, plan := range o.file.Plans {
-		r.Methods[i] = plan.Name
-	}
+	r.Methods = methodNames(o.file)
 	if s.programs == nil {
 		s.programs = map[int64]*program{}
 	}

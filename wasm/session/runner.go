@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"slices"
 
 	"tabtune/engine"
@@ -9,6 +8,7 @@ import (
 	"tabtune/engine/pte"
 	"tabtune/lora"
 	"tabtune/lora/replay"
+	"tabtune/wasm/rpc"
 )
 
 // runner drives one training program through its contract.
@@ -16,10 +16,11 @@ type runner struct {
 	s    *Session
 	spec lora.Spec
 	file *pte.Program
-	prog *engine.Program
+	rt   Runtime
 	// lastSeeds and lastCoefs are the update that the next forward applies.
 	lastSeeds []int64
 	lastCoefs []float32
+	stale     bool // the runtime's B is not what it should be: it must not run
 }
 
 func (s *Session) newRunner(spec lora.Spec) (*runner, error) {
@@ -35,15 +36,21 @@ func (s *Session) newRunner(spec lora.Spec) (*runner, error) {
 	if err != nil {
 		return nil, invalid("%v", err)
 	}
+	q := max(spec.Queries, 1)
+	r := &runner{s: s, spec: spec, file: file, lastSeeds: make([]int64, q), lastCoefs: make([]float32, q)}
+	if s.stock != nil {
+		r.rt, err = s.stock(spec)
+		return r, err
+	}
 	prog, err := engine.Load(s.dev, file, engine.Options{Data: []engine.DataSource{m.weights}, ShareArena: true})
 	if err != nil {
 		return nil, err
 	}
-	q := max(spec.Queries, 1)
-	return &runner{s: s, spec: spec, file: file, prog: prog, lastSeeds: make([]int64, q), lastCoefs: make([]float32, q)}, nil
+	r.rt = &engineRuntime{dev: s.dev, prog: prog}
+	return r, nil
 }
 
-func (r *runner) close() { r.prog.Close() }
+func (r *runner) close() { r.rt.Close() }
 
 func (s *Session) dropRunner() {
 	if s.runner != nil {
@@ -52,20 +59,8 @@ func (s *Session) dropRunner() {
 	}
 }
 
-// memory is what the named methods need together: they share an arena.
-func (r *runner) memory(methods ...string) (int64, error) {
-	var arena, constants, buffers int64
-	for _, name := range methods {
-		m, err := r.prog.Method(name)
-		if err != nil {
-			return 0, err
-		}
-		p := m.Memory()
-		arena = max(arena, p.Arena)
-		constants, buffers = max(constants, p.Constants), max(buffers, p.Buffers)
-	}
-	return arena + constants + buffers, nil
-}
+// memory is what the named methods need together.
+func (r *runner) memory(methods ...string) (int64, error) { return r.rt.Memory(methods...) }
 
 // row is one row of a forward: a sequence's tokens, or their cached prefix, and
 // the positions that are scored.
@@ -88,10 +83,6 @@ func scored(rows []row) int {
 // prefixes runs prefix over rows (at most spec.PrefixRows) and returns the
 // output's address, valid until the next call, and its row length in tokens.
 func (r *runner) prefixes(rows []row) (kernel.Addr, int, error) {
-	m, err := r.prog.Method("prefix")
-	if err != nil {
-		return 0, 0, err
-	}
 	width := longest(rows)
 	ids := make([]int64, len(rows)*width)
 	for i, row := range rows {
@@ -99,13 +90,10 @@ func (r *runner) prefixes(rows []row) (kernel.Addr, int, error) {
 			ids[i*width+j] = int64(id)
 		}
 	}
-	if err := m.SetInput(0, engine.Int64s(ids, len(rows), width)); err != nil {
+	if err := set(r.s.dev, r.rt, "prefix", 0, engine.Int64s(ids, len(rows), width)); err != nil {
 		return 0, 0, err
 	}
-	if err := m.Execute(context.Background()); err != nil {
-		return 0, 0, err
-	}
-	out, err := m.Output(0)
+	out, err := r.rt.Call("prefix", len(rows), width, r.spec.Model.Dim)
 	return out.Addr, width, err
 }
 
@@ -120,7 +108,7 @@ func longest(rows []row) int {
 // fill writes rows, repeated so many times, to h (input 0 of a method) and
 // returns T. Positions behind a row's end are zero: causal attention keeps them
 // out of every scored position.
-func (r *runner) fill(m *engine.Method, rows []row, repeat int) (int, error) {
+func (r *runner) fill(method string, rows []row, repeat int) (int, error) {
 	dev := r.s.dev
 	line := int64(4 * r.spec.Model.Dim)
 	rows, free, err := r.withPrefixes(rows)
@@ -129,7 +117,7 @@ func (r *runner) fill(m *engine.Method, rows []row, repeat int) (int, error) {
 		return 0, err
 	}
 	width := longest(rows)
-	h, err := m.InputView(0, len(rows)*repeat, width, r.spec.Model.Dim)
+	h, err := r.rt.Input(method, 0, engine.F32, len(rows)*repeat, width, r.spec.Model.Dim)
 	if err != nil {
 		return 0, err
 	}
@@ -239,11 +227,10 @@ type position struct{ row, token int }
 
 // call runs forward once.
 func (r *runner) call(rows []row, repeat int, at []position, targets []int64, seeds []int64, eps float32) ([]float32, error) {
-	m, err := r.prog.Method("forward")
-	if err != nil {
-		return nil, err
+	if r.stale {
+		return nil, rpc.Errorf("runtime", "this runtime cannot be given an adapter")
 	}
-	width, err := r.fill(m, rows, repeat)
+	width, err := r.fill("forward", rows, repeat)
 	if err != nil {
 		return nil, err
 	}
@@ -257,19 +244,21 @@ func (r *runner) call(rows []row, repeat int, at []position, targets []int64, se
 			engine.Int64s(r.lastSeeds, len(r.lastSeeds)), engine.Float32s(r.lastCoefs, len(r.lastCoefs)))
 	}
 	for i, t := range in {
-		if err := m.SetInput(i+1, t); err != nil {
+		if err := set(r.s.dev, r.rt, "forward", i+1, t); err != nil {
 			return nil, err
 		}
 	}
-	if err := m.Execute(context.Background()); err != nil {
-		return nil, err
-	}
-	clear(r.lastCoefs)
-	out, err := m.Output(0)
+	out, err := r.rt.Call("forward", len(at))
 	if err != nil {
 		return nil, err
 	}
-	return r.prog.ReadFloat32s(out), nil
+	if !r.rt.Shows() && r.pending() {
+		if err := r.applyHere(r.lastSeeds, r.lastCoefs); err != nil {
+			return nil, err
+		}
+	}
+	clear(r.lastCoefs)
+	return r.s.floats(out), nil
 }
 
 // losses returns the loss of every scored position of rows with the current
@@ -321,9 +310,14 @@ func (r *runner) update(seeds []int64, coefs []float32) {
 	copy(r.lastCoefs, coefs)
 }
 
+// pending says whether there is an update that the next forward applies.
+func (r *runner) pending() bool {
+	return slices.ContainsFunc(r.lastCoefs, func(c float32) bool { return c != 0 })
+}
+
 // flush applies the pending update now, with a forward of one token a replica.
 func (r *runner) flush() error {
-	if !slices.ContainsFunc(r.lastCoefs, func(c float32) bool { return c != 0 }) {
+	if !r.pending() {
 		return nil
 	}
 	_, _, err := r.forward([][]row{{{ids: []int32{0}, at: []int32{0}, targets: []int32{0}}}}, make([]int64, len(r.lastSeeds)), 0)
@@ -333,49 +327,35 @@ func (r *runner) flush() error {
 // scores returns the log-probabilities [rows, labels] of the label tokens with
 // the current adapter.
 func (r *runner) scores(rows []row) ([]float32, error) {
-	m, err := r.prog.Method("scores")
+	width, err := r.fill("scores", rows, 1)
 	if err != nil {
 		return nil, err
 	}
-	width, err := r.fill(m, rows, 1)
+	if err := set(r.s.dev, r.rt, "scores", 1, engine.Int64s(last(rows, 1, width), len(rows))); err != nil {
+		return nil, err
+	}
+	out, err := r.rt.Call("scores", len(rows), len(r.spec.Labels))
 	if err != nil {
 		return nil, err
 	}
-	if err := m.SetInput(1, engine.Int64s(last(rows, 1, width), len(rows))); err != nil {
-		return nil, err
-	}
-	if err := m.Execute(context.Background()); err != nil {
-		return nil, err
-	}
-	out, err := m.Output(0)
-	if err != nil {
-		return nil, err
-	}
-	return r.prog.ReadFloat32s(out), nil
+	return r.s.floats(out), nil
 }
 
 // logits returns the scores [rows, vocabulary] of all tokens behind each row, of
 // which there are at most spec.LogitRows.
 func (r *runner) logits(rows []row) ([]float32, error) {
-	m, err := r.prog.Method("logits")
+	width, err := r.fill("logits", rows, 1)
 	if err != nil {
 		return nil, err
 	}
-	width, err := r.fill(m, rows, 1)
+	if err := set(r.s.dev, r.rt, "logits", 1, engine.Int64s(last(rows, 1, width), len(rows))); err != nil {
+		return nil, err
+	}
+	out, err := r.rt.Call("logits", len(rows), r.spec.Model.Vocab)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.SetInput(1, engine.Int64s(last(rows, 1, width), len(rows))); err != nil {
-		return nil, err
-	}
-	if err := m.Execute(context.Background()); err != nil {
-		return nil, err
-	}
-	out, err := m.Output(0)
-	if err != nil {
-		return nil, err
-	}
-	return r.prog.ReadFloat32s(out), nil
+	return r.s.floats(out), nil
 }
 
 // buffers calls f for every B of the program, in the order of the adapters.
@@ -383,12 +363,8 @@ func (r *runner) buffers(f func(i int, a lora.Adapted, b engine.View) error) err
 	if len(r.spec.Modules) == 0 {
 		return nil
 	}
-	m, err := r.prog.Method("forward")
-	if err != nil {
-		return err
-	}
 	for i, a := range r.spec.Adapters() {
-		v, err := m.Buffer(lora.BufferName(a.Name))
+		v, err := r.rt.Buffer(lora.BufferName(a.Name))
 		if err != nil {
 			return err
 		}
@@ -403,7 +379,7 @@ func (r *runner) buffers(f func(i int, a lora.Adapted, b engine.View) error) err
 func (r *runner) readB() ([][]float32, error) {
 	var out [][]float32
 	err := r.buffers(func(_ int, _ lora.Adapted, b engine.View) error {
-		out = append(out, r.prog.ReadFloat32s(b))
+		out = append(out, r.s.floats(b))
 		return nil
 	})
 	return out, err
@@ -411,21 +387,42 @@ func (r *runner) readB() ([][]float32, error) {
 
 func (r *runner) writeB(bs [][]float32) error {
 	clear(r.lastCoefs)
+	if bs == nil {
+		r.stale = false
+		return r.rt.Reset()
+	}
+	r.stale = !r.rt.Shows() // the runtime's own B cannot be given values
 	return r.buffers(func(i int, _ lora.Adapted, b engine.View) error {
-		if bs == nil {
-			r.s.dev.MemSet(b.Addr, 0, b.Bytes())
-			return nil
+		if 4*len(bs[i]) != int(b.Bytes()) {
+			return invalid("B of module %d has %d elements, want %v", i, len(bs[i]), b.Sizes)
 		}
-		return r.prog.Write(b, engine.Float32s(bs[i], b.Sizes...))
+		r.s.dev.Write(b.Addr, engine.Float32s(bs[i]).Data)
+		return nil
 	})
 }
 
-// apply subtracts sum_j coefs[j] z(seeds[j]) from the buffers at once, with the
-// kernel and so with the bits of the program's own update.
+// apply subtracts sum_j coefs[j] z(seeds[j]) from the buffers at once.
 func (r *runner) apply(seeds []int64, coefs []float32) error {
 	if len(seeds) == 0 || len(seeds) > replay.MaxSeeds || len(coefs) != len(seeds) {
 		return invalid("a step has %d seeds and %d coefficients", len(seeds), len(coefs))
 	}
+	if r.rt.Shows() {
+		return r.applyHere(seeds, coefs)
+	}
+	for q := len(r.lastSeeds); len(seeds) > 0; {
+		n := min(q, len(seeds))
+		r.update(seeds[:n], coefs[:n])
+		if err := r.flush(); err != nil {
+			return err
+		}
+		seeds, coefs = seeds[n:], coefs[n:]
+	}
+	return nil
+}
+
+// applyHere does it to the buffers in device memory, with the kernel and so with
+// the bits of our engine's own update.
+func (r *runner) applyHere(seeds []int64, coefs []float32) error {
 	dev, n := r.s.dev, int64(len(seeds))
 	scratch, err := dev.Alloc(12*n, 64)
 	if err != nil {

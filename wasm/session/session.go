@@ -13,7 +13,9 @@ import (
 	"slices"
 	"time"
 
+	"tabtune/engine"
 	"tabtune/engine/kernel"
+	"tabtune/lora"
 	"tabtune/lora/tokenizer"
 	"tabtune/wasm/rpc"
 )
@@ -30,6 +32,10 @@ type Session struct {
 	adapter *adapter
 	runner  *runner // the program in use, with the adapter in its buffers
 	busy    string  // the task in progress, "" if none
+
+	// stock, while a run uses the host's runtime, makes the runtime of a new program.
+	stock    func(lora.Spec) (Runtime, error)
+	answered runtimeAnswer // the last of runtime.answer
 
 	programs    map[int64]*program // of program.open, by number
 	lastProgram int64
@@ -74,6 +80,7 @@ func register(s *rpc.Server, se *Session) {
 	handleTask(s, get, "build", (*Session).build)
 	handleTask(s, get, "run", (*Session).run)
 	handleTask(s, get, "bench", (*Session).bench)
+	handle(s, get, "runtime.answer", (*Session).answerRuntime)
 	handle(s, get, "program.open", (*Session).openProgram)
 	handle(s, get, "program.meta", (*Session).programMeta)
 	handle(s, get, "program.load", (*Session).loadProgram)
@@ -113,7 +120,7 @@ func handleTask[P, R any](s *rpc.Server, get func() (*Session, error), name stri
 }
 
 // whileBusy are the methods that touch nothing a task may be using.
-var whileBusy = []string{"hello", "tokenize", "inspect"}
+var whileBusy = []string{"hello", "tokenize", "inspect", "runtime.answer"}
 
 // isBusy refuses a method: a task in progress has the model, the data and the
 // program in use, and another one would take them away.
@@ -122,6 +129,15 @@ func (s *Session) isBusy(name string) error {
 }
 
 type none struct{}
+
+// floats copies an f32 tensor from the device.
+func (s *Session) floats(v engine.View) []float32 {
+	b := make([]byte, v.Bytes())
+	if len(b) > 0 {
+		s.dev.Read(b, v.Addr)
+	}
+	return engine.Tensor{DType: v.DType, Sizes: v.Sizes, Data: b}.Float32s()
+}
 
 type helloResult struct {
 	Version     string `json:"version"`

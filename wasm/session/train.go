@@ -90,6 +90,13 @@ func (s *Session) train(t *rpc.Task, p trainParams) (trainResult, error) {
 	s.adapter = nil
 	s.dev.ResetPeak()
 	u := &run{s: s, t: t, c: c}
+	if c.Runtime != "" {
+		end, err := s.useStock(t, c)
+		if err != nil {
+			return trainResult{}, err
+		}
+		defer end()
+	}
 	if u.r, err = s.programFor(c); err != nil {
 		return trainResult{}, err
 	}

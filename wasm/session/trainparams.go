@@ -32,8 +32,10 @@ type trainParams struct {
 	AnswerRows int `json:"answerRows"`
 	// Objective is what is trained: nll (default), likelihood, error or f1.
 	Objective string `json:"objective"`
-	Out       string `json:"out"`
-	Resume    bool   `json:"resume"`
+	// Runtime is a file for the program if the host's own runtime is to run it (runtime.go); "": our engine does.
+	Runtime string `json:"runtime"`
+	Out     string `json:"out"`
+	Resume  bool   `json:"resume"`
 }
 
 // defaultAnswerRows keeps evaluations within a run short.
