@@ -119,7 +119,7 @@ type Warning struct {
 
 // TrainParams configures a run. Zero values are left to the module's defaults. Give one of Steps, Rows and Minutes.
 type TrainParams struct {
-	Estimator  string          `json:"estimator,omitempty"` // prge (default), mezo
+	Estimator  string          `json:"estimator,omitempty"` // auto (default), head, prge, mezo
 	Queries    int             `json:"queries,omitempty"`
 	Batch      int             `json:"batch,omitempty"`
 	Eps        float64         `json:"eps,omitempty"`
@@ -154,11 +154,13 @@ func LR(lr float64) json.RawMessage { b, _ := json.Marshal(lr); return b }
 func Layers(k int) json.RawMessage { b, _ := json.Marshal(k); return b }
 
 // TrainEvent is one event of a run. Which fields are set depends on Type:
-// prefix (Done, Total), lr (LR), eval (Step, Accuracy, Loss, Best), step (Step to PeakBytes), checkpoint (Step).
+// prefix and progress (Done, Total, Phase), head (Layer, Accuracy, Loss), lr (LR), eval (Step, Accuracy, Loss, Best), step (Step to PeakBytes), checkpoint (Step).
 type TrainEvent struct {
 	Type          string  `json:"type"`
+	Phase         string  `json:"phase"`
 	Done          int64   `json:"done"`
 	Total         int64   `json:"total"`
+	Layer         int     `json:"layer"`
 	Step          int     `json:"step"`
 	Steps         int     `json:"steps"`
 	Loss          float64 `json:"loss"`
@@ -202,6 +204,17 @@ type TrainResult struct {
 	Best    Score   `json:"best"`
 	LR      float64 `json:"lr"`
 	Seconds float64 `json:"seconds"`
+	Head    *Head   `json:"head"` // the label head of the best adapter; nil: none
+}
+
+// Head says how a label head was fitted: on the output of which layer (the model's last: after the final norm), to how many
+// training rows, with which penalty, and what cross-validation gave.
+type Head struct {
+	Layer    int     `json:"layer"`
+	Lambda   float64 `json:"lambda"`
+	Rows     int     `json:"rows"`
+	Accuracy float64 `json:"accuracy"`
+	Loss     float64 `json:"loss"`
 }
 
 // EvalResult is the outcome of an evaluation.

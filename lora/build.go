@@ -18,6 +18,9 @@ import (
 //	logits(h f32[n,T,d], rows i64[m]) -> f32[m,V]
 //	scores(h f32[n,T,d], rows i64[m]) -> f32[m,L], log-probabilities among the
 //	        L label tokens; only with Labels
+//	features(h f32[n,T,d], rows i64[m]) -> f32[m,Top+1,d], the hidden states of
+//	        prefix, of each layer above but the last, and of the final norm; only
+//	        with Features
 //
 // n and m are multiples of R and replica-major: rows[i] lies in replica
 // i/(m/R). Without adapters forward takes h, rows and targets only.
@@ -33,6 +36,9 @@ func Build(s Spec) (*pte.Program, error) {
 	p.Add(b.logits())
 	if s.Labels != nil {
 		p.Add(b.scores())
+	}
+	if s.Features {
+		p.Add(b.features())
 	}
 	return p.Finish(), nil
 }
@@ -104,26 +110,36 @@ func (b *builder) prefix() *graph.Graph {
 	return g
 }
 
-// head runs the adapted layers and the final norm; the last layer continues at
-// the scored positions alone once its attention is done.
+// head runs the adapted layers and the final norm.
 func (b *builder) head(h, rows *graph.Tensor) *graph.Tensor {
+	return b.norm(b.layers(h, rows, b.spec.Model.Layers, nil), "model.norm.weight")
+}
+
+// layers runs the layers above prefix up to the end-th and returns the hidden
+// states [m,d] at rows; the last of them continues at the scored positions alone
+// once its attention is done. each, if not nil, gets the states at rows before
+// every layer.
+func (b *builder) layers(h, rows *graph.Tensor, end int, each func(x *graph.Tensor)) *graph.Tensor {
 	s, g := b.spec, b.g
 	g.Size(h, 0)
 	g.Size(h, 1)
 	x := g.View(h, dimN.Times(dimT), graph.D(s.Model.Dim))
-	if s.Top == 0 {
-		x = g.IndexSelect(x, rows)
-	} else {
-		b.tables()
+	first := s.Model.Layers - s.Top
+	if first >= end {
+		return g.IndexSelect(x, rows)
 	}
-	for l := s.Model.Layers - s.Top; l < s.Model.Layers; l++ {
+	b.tables()
+	for l := first; l < end; l++ {
+		if each != nil {
+			each(g.IndexSelect(x, rows))
+		}
 		at := rows
-		if l != s.Model.Layers-1 {
+		if l != end-1 {
 			at = nil
 		}
 		x = b.layer(x, l, at)
 	}
-	return b.norm(x, "model.norm.weight")
+	return x
 }
 
 func (b *builder) forward() *graph.Graph {
@@ -141,23 +157,10 @@ func (b *builder) forward() *graph.Graph {
 		lastCoefs := g.Input(pte.Float, q)
 		b.adapters(seeds, eps, lastSeeds, lastCoefs)
 	}
-	logp := g.LogSoftmax(b.vocabulary(b.head(h, rows)))
+	logp := g.LogSoftmax(b.labelScores(h, rows))
 	nll := g.Neg(g.Gather(logp, g.View(targets, dimM, graph.D(1))))
 	g.Output(g.View(nll, dimM))
 	return g
-}
-
-// vocabulary returns the scores of f [m,d] over the label tokens, or over all.
-func (b *builder) vocabulary(f *graph.Tensor) *graph.Tensor {
-	labels := b.spec.Labels
-	if labels == nil {
-		return b.g.Linear(f, b.headWeight())
-	}
-	ids := make([]byte, 8*len(labels))
-	for i, t := range labels {
-		binary.LittleEndian.PutUint64(ids[8*i:], uint64(t))
-	}
-	return b.g.Linear(f, b.tokenRows(b.g.Const(pte.Long, ids, len(labels))))
 }
 
 func (b *builder) scores() *graph.Graph {
@@ -165,7 +168,7 @@ func (b *builder) scores() *graph.Graph {
 	b.start("scores", s.Rows, s.Rows)
 	h := b.g.Input(pte.Float, dimN, dimT, graph.D(s.Model.Dim))
 	rows := b.g.Input(pte.Long, dimM)
-	b.g.Output(b.g.LogSoftmax(b.vocabulary(b.head(h, rows))))
+	b.g.Output(b.g.LogSoftmax(b.labelScores(h, rows)))
 	return b.g
 }
 
@@ -175,7 +178,7 @@ func (b *builder) logits() *graph.Graph {
 	g := b.g
 	h := g.Input(pte.Float, dimN, dimT, graph.D(s.Model.Dim))
 	rows := g.Input(pte.Long, dimM)
-	g.Output(g.Linear(b.head(h, rows), b.headWeight()))
+	g.Output(b.vocabulary(b.head(h, rows)))
 	return g
 }
 

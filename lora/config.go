@@ -153,6 +153,11 @@ type Spec struct {
 	// A replaces the matrices that Seed stands for (one f32[Rank,in] an adapter, in
 	// the order of Adapters), for adapters that were trained elsewhere.
 	A [][]float32
+	// Head is a LoRA on the output head, Classifier a head of its own for the
+	// labels below the final norm; nil: none. Neither is trained by forward.
+	Head       *HeadAdapter
+	Classifier *Classifier
+	Features   bool // with a method features
 	// PrefixRows and LogitRows bound n in prefix and logits (default 8 and 1).
 	PrefixRows, LogitRows int
 }
@@ -279,6 +284,14 @@ func (s *Spec) Validate() error {
 		if t < 0 || int(t) >= s.Model.Vocab {
 			return fmt.Errorf("labels[%d]: token %d is outside the vocabulary of %d", i, t, s.Model.Vocab)
 		}
+	}
+	if s.Head != nil {
+		if err := s.Head.validate(&s.Model); err != nil {
+			return err
+		}
+	}
+	if s.Classifier != nil {
+		return s.Classifier.validate(s)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package lora
 
 import (
-	"encoding/binary"
 	"math"
 	"slices"
 
@@ -79,12 +78,7 @@ func (s *Spec) MatrixA(i int) []float32 {
 }
 
 func (b *builder) matrixA(i int) *graph.Tensor {
-	a := b.spec.MatrixA(i)
-	raw := make([]byte, 4*len(a))
-	for j, v := range a {
-		binary.LittleEndian.PutUint32(raw[4*j:], math.Float32bits(v))
-	}
-	return b.g.Const(pte.Float, raw, b.spec.Rank, b.spec.Adapters()[i].In)
+	return b.floats(b.spec.MatrixA(i), b.spec.Rank, b.spec.Adapters()[i].In)
 }
 
 const mask32 = 0xFFFFFFFF

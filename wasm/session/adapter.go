@@ -1,9 +1,7 @@
 package session
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,37 +16,54 @@ import (
 // adapter is a trained or loaded adapter. Its modules are in the order of
 // spec.Adapters().
 type adapter struct {
-	spec lora.Spec
-	peft peft.Adapter
+	spec   lora.Spec
+	peft   peft.Adapter // the modules, then a LoRA on the output head if there is one
+	labels []string     // of a classifier
 }
 
 type pathParam struct {
 	Path string `json:"path"`
 }
 
-// loadAdapter reads a PEFT folder, or a run's folder with one inside.
+// loadAdapter reads a PEFT folder or a classifier's, or a run's folder with one
+// inside.
 func (s *Session) loadAdapter(p pathParam) (map[string]any, error) {
 	m, err := s.needModel()
 	if err != nil {
 		return nil, err
 	}
-	dir := p.Path
-	if _, err := os.Stat(filepath.Join(dir, peft.ConfigFile)); errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(filepath.Join(dir, "adapter", peft.ConfigFile)); err == nil {
-			dir = filepath.Join(dir, "adapter")
+	dir, classifier := p.Path, false
+	for _, d := range []string{dir, filepath.Join(dir, "adapter")} {
+		if _, err := os.Stat(filepath.Join(d, peft.ConfigFile)); err == nil {
+			dir = d
+			break
+		}
+		if _, err := os.Stat(filepath.Join(d, lora.ClassifierFile)); err == nil {
+			dir, classifier = d, true
+			break
 		}
 	}
-	pa, err := peft.Read(dir)
-	if err != nil {
-		return nil, err
-	}
-	a, err := newAdapter(m, pa)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
+	var a *adapter
+	if classifier {
+		if a, err = s.loadClassifier(m, dir); err != nil {
+			return nil, err
+		}
+	} else {
+		pa, err := peft.Read(dir)
+		if err != nil {
+			return nil, err
+		}
+		if a, err = newAdapter(m, pa); err != nil {
+			return nil, fmt.Errorf("%s: %w", dir, err)
+		}
 	}
 	s.dropRunner()
 	s.adapter = a
-	return map[string]any{"modules": a.spec.Modules, "layers": a.spec.Top, "rank": a.spec.Rank, "alpha": a.spec.Alpha}, nil
+	res := map[string]any{"modules": a.spec.Modules, "layers": a.spec.Top, "rank": a.spec.Rank, "alpha": a.spec.Alpha, "head": a.spec.Head != nil}
+	if c := a.spec.Classifier; c != nil {
+		res["classifier"] = c.Layer
+	}
+	return res, nil
 }
 
 // newAdapter fits a PEFT adapter to the model: the same linear layers of all
@@ -71,10 +86,17 @@ func newAdapter(m *model, pa *peft.Adapter) (*adapter, error) {
 			}
 		}
 	}
-	if len(spec.Modules) == 0 {
+	out := &adapter{peft: peft.Adapter{Rank: pa.Rank, Alpha: pa.Alpha, BaseModel: pa.BaseModel}}
+	if h := have[lora.HeadName]; h != nil {
+		delete(have, lora.HeadName)
+		if h.In != c.Dim || h.Out != c.Vocab {
+			return nil, rpc.Errorf("adapter", "module %s is %d x %d, in this model %d x %d", h.Name, h.Out, h.In, c.Vocab, c.Dim)
+		}
+		spec.Head = &lora.HeadAdapter{Rank: h.Rank, Scale: pa.Scale(h), A: h.A, B: h.B}
+	}
+	if len(spec.Modules) == 0 && spec.Head == nil {
 		return nil, rpc.Errorf("adapter", "the adapter has no module of this model (its first is %q)", pa.Modules[0].Name)
 	}
-	out := &adapter{peft: peft.Adapter{Rank: pa.Rank, Alpha: pa.Alpha, BaseModel: pa.BaseModel}}
 	for _, a := range spec.Adapters() {
 		mod := have[a.Name]
 		delete(have, a.Name)
@@ -98,6 +120,9 @@ func newAdapter(m *model, pa *peft.Adapter) (*adapter, error) {
 		slices.Sort(names)
 		return nil, rpc.Errorf("adapter", "the model has no %s", strings.Join(names[:min(3, len(names))], ", "))
 	}
+	if spec.Head != nil {
+		out.peft.Modules = append(out.peft.Modules, headModule(spec.Head, c))
+	}
 	out.spec = spec
 	return out, nil
 }
@@ -112,7 +137,7 @@ func (s *Session) exportAdapter(p pathParam) (none, error) {
 	if s.adapter == nil {
 		return none{}, rpc.Errorf("no_adapter", "there is no adapter: train one or load one first")
 	}
-	return none{}, peft.Write(p.Path, &s.adapter.peft)
+	return none{}, writeAdapter(p.Path, s.adapter, s.adapter.labels)
 }
 
 type replayParams struct {
@@ -132,6 +157,9 @@ func (s *Session) replayAdapter(t *rpc.Task, p replayParams) (map[string]any, er
 	}
 	if log.Config.ModelSHA256 != m.info.SHA256 {
 		return nil, rpc.Errorf("other_model", "%s: the run was made with another model file (%s, SHA-256 %.12s...)", p.Path, log.Config.Model, log.Config.ModelSHA256)
+	}
+	if len(log.Config.Modules) == 0 {
+		return nil, invalid("%s: the run fitted a label head and has no steps to repeat; its adapter folder holds the head", p.Path)
 	}
 	spec, err := specOf(m, &log.Config)
 	if err != nil {

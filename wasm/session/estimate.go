@@ -1,6 +1,9 @@
 package session
 
-import "tabtune/zo/task"
+import (
+	"tabtune/lora"
+	"tabtune/zo/task"
+)
 
 // estimateResult is what a run needs in device memory, weights included.
 type estimateResult struct {
@@ -28,7 +31,11 @@ func (s *Session) estimate(p trainParams) (estimateResult, error) {
 		}
 	}
 	per := int64(tokens) / int64(len(s.data.train.examples))
-	return estimateResult{Bytes: n, Fits: n <= s.dev.Limit(), Limit: s.dev.Limit(), ForwardTokens: 2 * int64(c.est.Queries()) * int64(c.Batch) * per}, nil
+	res := estimateResult{Bytes: n, Fits: n <= s.dev.Limit(), Limit: s.dev.Limit()}
+	if c.est != nil {
+		res.ForwardTokens = c.perStep() * per
+	}
+	return res, nil
 }
 
 // estimateRun is what the run needs besides what is in use: the weights and what is
@@ -38,20 +45,34 @@ func (s *Session) estimateRun(c *runConfig) (int64, error) {
 	if s.data.cachedTop != c.top {
 		s.freePrefixes()
 	}
-	r, err := s.newRunner(c.spec)
-	if err != nil {
-		return 0, err
-	}
-	defer r.close()
-	n, err := r.memory(s.data.methods()...)
+	n, err := s.programBytes(c.spec, s.data.methods()...)
 	if err != nil {
 		return 0, err
 	}
 	n += s.prefixBytes(c.top) + spanBytes(int64(12*c.Queries))
 	if c.top == c.spec.Model.Layers {
-		n += r.passing(c.spec.Rows) // nothing is cached
+		n += passing(&c.spec, c.spec.Rows) // nothing is cached
 	}
-	return n, nil
+	if !c.head {
+		return n, nil
+	}
+	first, err := s.headSpec(s.model, s.data, c.Layers)
+	if err != nil {
+		return 0, err
+	}
+	h, err := s.programBytes(first, "prefix", "features", "scores")
+	own := 2 * spanBytes(int64(4*len(first.Labels)*(first.Model.Dim+1))) // the head as a constant of the program
+	return max(n+own, h+own+s.prefixBytes(first.Top)+passing(&first, first.Rows)), err
+}
+
+// programBytes is what the named methods of a program need.
+func (s *Session) programBytes(spec lora.Spec, methods ...string) (int64, error) {
+	r, err := s.newRunner(spec)
+	if err != nil {
+		return 0, err
+	}
+	defer r.close()
+	return r.memory(methods...)
 }
 
 // methods are those that a run and its evaluations call.

@@ -62,6 +62,9 @@ func (s *Session) eval(t *rpc.Task, p evalParams) (evalResult, error) {
 	if len(set) == 0 {
 		return evalResult{}, invalid("there are no rows to evaluate")
 	}
+	if s.adapter != nil && s.adapter.spec.Classifier != nil && !slices.Equal(s.adapter.labels, d.Labels) {
+		return evalResult{}, rpc.Errorf("adapter", "the classifier's labels are %q, the data's %q", s.adapter.labels, d.Labels)
+	}
 	r, err := s.evaluator(m, d, p.Layers)
 	if err != nil {
 		return evalResult{}, err
@@ -125,7 +128,7 @@ func (s *Session) inferenceSpec(m *model, window int) lora.Spec {
 	if a := s.adapter; a != nil {
 		spec = a.spec
 		spec.Model, spec.DType, spec.Window = m.ckpt.Config, m.dtype, window
-		spec.Labels, spec.Rows, spec.Scored = nil, 1, 1
+		spec.Labels, spec.Rows, spec.Scored, spec.Features = nil, 1, 1, false
 		spec.Queries, spec.Sides = 1, lora.Single
 	}
 	return spec
@@ -139,9 +142,9 @@ func (s *Session) useSpec(spec lora.Spec) (*runner, error) {
 		return nil, err
 	}
 	if s.adapter != nil && len(spec.Modules) > 0 {
-		bs := make([][]float32, len(s.adapter.peft.Modules))
-		for i, m := range s.adapter.peft.Modules {
-			bs[i] = m.B
+		bs := make([][]float32, len(spec.Adapters()))
+		for i := range bs {
+			bs[i] = s.adapter.peft.Modules[i].B
 		}
 		if err := r.writeB(bs); err != nil {
 			r.close()

@@ -24,7 +24,7 @@ func (c *runConfig) fullWeights(m *model) error {
 		return invalid("modules: %s trains the weights in memory and has no adapter to save; leave the output folder out", fullModules)
 	}
 	c.top = c.spec.Model.Layers
-	c.spec.Modules, c.spec.Top, c.spec.Queries = nil, c.top, 1
+	c.all, c.spec.Modules, c.spec.Top, c.spec.Queries = true, nil, c.top, 1
 	return nil
 }
 

@@ -103,7 +103,7 @@ func (s *Session) generator(m *model, window int, with bool) (*runner, error) {
 	}
 	defer func() { s.adapter = keep }()
 	spec := s.inferenceSpec(m, window)
-	spec.PrefixRows = 1
+	spec.PrefixRows, spec.Classifier = 1, nil // a classifier has no say in text
 	r, err := s.useSpec(spec)
 	if err != nil {
 		return nil, err

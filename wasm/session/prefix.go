@@ -132,7 +132,7 @@ func (s *Session) cacheSlots(t *rpc.Task, r *runner, slots []slot) error {
 		}
 		for k := range rows {
 			size := int64(len(rows[k].ids)) * line
-			if s.dev.Limit()-s.dev.InUse() < size+r.passing(most) {
+			if s.dev.Limit()-s.dev.InUse() < size+passing(&r.spec, most) {
 				return nil // full: the rest stays uncached
 			}
 			addr, err := s.dev.Alloc(size, 64)

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"tabtune/internal/atomicfile"
-	"tabtune/lora/peft"
 	"tabtune/lora/replay"
 	"tabtune/wasm/rpc"
 )
@@ -56,7 +55,7 @@ func (u *run) config() replay.Config {
 	for l := c.spec.Model.Layers - c.spec.Top; l < c.spec.Model.Layers; l++ {
 		cfg.Layers = append(cfg.Layers, l)
 	}
-	cfg.Extra, _ = json.Marshal(extra{u.s.data.rowParams, c.EvalRows, c.EvalEvery, c.trained()}) // strings and numbers only
+	cfg.Extra, _ = json.Marshal(extra{u.s.data.rowParams, c.EvalRows, c.EvalEvery, c.trained(), c.head}) // strings and numbers only
 	return cfg
 }
 
@@ -66,6 +65,7 @@ type extra struct {
 	EvalRows  int    `json:"evalRows"`
 	EvalEvery int    `json:"evalEvery"`
 	Objective string `json:"objective,omitempty"`
+	Head      bool   `json:"head,omitempty"` // fitted before the first step
 }
 
 // openRun makes the run's folder, or finds the log to continue from.
@@ -184,9 +184,8 @@ func (f *runFiles) checkpoint(u *run, last bool) error {
 	if u.step == 0 {
 		st.Last = u.res.ZeroShot
 	}
-	if !u.c.full() && (f.state.Best.Step != st.Best.Step || f.state.Version == "") {
-		a := u.adapter()
-		if err := peft.Write(f.path("adapter"), &a.peft); err != nil {
+	if !u.c.full() && (f.state.Best.Step != st.Best.Step || f.state.Best.Loss != st.Best.Loss || f.state.Version == "") {
+		if err := writeAdapter(f.path("adapter"), u.adapter(), u.s.data.Labels); err != nil {
 			return err
 		}
 	}
@@ -221,6 +220,14 @@ func (u *run) restore(log *replay.Log) error {
 			f.state.Best = f.state.ZeroShot
 		}
 	}
+	// The head is a function of model and data and is fitted again.
+	u.res.ZeroShot, u.res.Best = f.state.ZeroShot, f.state.ZeroShot
+	if err := u.keepBest(); err != nil {
+		return err
+	}
+	if err := u.stageHead(); err != nil {
+		return err
+	}
 	progress := u.s.paced(u.t, "progress", "replay")
 	if err := u.r.writeB(nil); err != nil {
 		return err
@@ -229,15 +236,23 @@ func (u *run) restore(log *replay.Log) error {
 	if err := u.r.replay(log.Records[:best], progress); err != nil {
 		return err
 	}
-	if err := u.keepBest(); err != nil {
-		return err
+	if best > 0 {
+		u.res.Head = nil
+		if u.head != nil {
+			u.res.Head = &u.headInfo
+		}
+	}
+	if best > 0 || !u.c.head {
+		if err := u.keepBest(); err != nil {
+			return err
+		}
 	}
 	if err := u.r.replay(log.Records[best:], progress); err != nil {
 		return err
 	}
 	u.step = len(log.Records)
-	u.rows = int64(u.step) * int64(2*u.c.est.Queries()*u.c.Batch)
-	if f.state.Step > 0 {
+	u.rows += int64(u.step) * u.c.perStep()
+	if f.state.Step > 0 { // with what the head took, which is again in before
 		u.before = time.Duration(f.state.Seconds * float64(u.step) / float64(f.state.Step) * float64(time.Second))
 	}
 	u.res.ZeroShot, u.res.Best = f.state.ZeroShot, f.state.Best

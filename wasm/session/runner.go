@@ -174,8 +174,8 @@ func (r *runner) withPrefixes(rows []row) (out []row, free func(), err error) {
 }
 
 // passing is what withPrefixes takes for so many rows that have none cached.
-func (r *runner) passing(rows int) int64 {
-	return int64(rows) * spanBytes(int64(r.spec.Window)*int64(4*r.spec.Model.Dim))
+func passing(s *lora.Spec, rows int) int64 {
+	return int64(rows) * spanBytes(int64(s.Window)*int64(4*s.Model.Dim))
 }
 
 // spanBytes is what an allocation of n bytes takes of the device.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"tabtune/lora"
 	"tabtune/lora/peft"
 	"tabtune/lora/replay"
 	"tabtune/wasm/rpc"
@@ -39,6 +40,8 @@ type trainResult struct {
 	Best    score   `json:"best"`
 	LR      float64 `json:"lr"`
 	Seconds float64 `json:"seconds"`
+	// Head is the label head that the best adapter has, if any.
+	Head *headInfo `json:"head,omitempty"`
 }
 
 type evalEvent struct {
@@ -61,18 +64,27 @@ type stepEvent struct {
 
 // run is a training run in progress.
 type run struct {
-	s       *Session
-	t       *rpc.Task
-	c       *runConfig
-	r       *runner
-	files   *runFiles // nil without an out folder
-	sampler *task.Sampler
-	step    int
-	rows    int64 // forward rows of training, the unit of cost
-	spent   time.Duration
-	before  time.Duration // of earlier sittings of the run
-	res     trainResult
-	bestB   [][]float32
+	s        *Session
+	t        *rpc.Task
+	c        *runConfig
+	r        *runner
+	files    *runFiles // nil without an out folder
+	sampler  *task.Sampler
+	step     int
+	rows     int64 // forward rows of training, the unit of cost
+	spent    time.Duration
+	before   time.Duration // of earlier sittings of the run
+	res      trainResult
+	head     *lora.HeadAdapter // that training goes on under; nil: none
+	headInfo headInfo
+	best     bestState
+}
+
+// bestState is the best adapter so far.
+type bestState struct {
+	b          [][]float32
+	head       *lora.HeadAdapter
+	classifier *lora.Classifier
 }
 
 func (s *Session) train(t *rpc.Task, p trainParams) (trainResult, error) {
@@ -97,7 +109,13 @@ func (s *Session) train(t *rpc.Task, p trainParams) (trainResult, error) {
 		}
 		defer end()
 	}
-	if u.r, err = s.programFor(c); err != nil {
+	first := c.spec
+	if c.head {
+		if first, err = s.headSpec(s.model, s.data, c.Layers); err != nil {
+			return trainResult{}, err
+		}
+	}
+	if u.r, err = s.programFor(first); err != nil {
 		return trainResult{}, err
 	}
 	ended := false
@@ -114,13 +132,13 @@ func (s *Session) train(t *rpc.Task, p trainParams) (trainResult, error) {
 		return trainResult{}, err
 	}
 	res, err := u.finish()
-	ended = err == nil
+	ended = err == nil && !c.head // the program may be another than the best adapter's
 	return res, err
 }
 
-func (s *Session) programFor(c *runConfig) (*runner, error) {
+func (s *Session) programFor(spec lora.Spec) (*runner, error) {
 	s.dropRunner()
-	r, err := s.newRunner(c.spec)
+	r, err := s.newRunner(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -138,10 +156,12 @@ func (u *run) close() {
 // of an interrupted run, and settles the learning rate.
 func (u *run) begin() (err error) {
 	s, d := u.s, u.s.data
-	if u.sampler, err = task.NewSampler(d.lengths(d.train), u.c.Batch, u.c.Seed); err != nil {
-		return err
+	if u.c.est != nil {
+		if u.sampler, err = task.NewSampler(d.lengths(d.train), u.c.Batch, u.c.Seed); err != nil {
+			return err
+		}
 	}
-	s.cacheFor(u.c.top)
+	s.cacheFor(u.r.spec.Top)
 	if u.c.Out != "" {
 		if u.files, err = openRun(u); err != nil {
 			return err
@@ -161,14 +181,19 @@ func (u *run) begin() (err error) {
 	if err := u.emitEval(z, true); err != nil {
 		return err
 	}
-	if u.c.lr == 0 {
-		if err := u.findLR(); err != nil {
+	if err := u.stageHead(); err != nil {
+		return err
+	}
+	if u.c.est != nil {
+		if u.c.lr == 0 {
+			if err := u.findLR(); err != nil {
+				return err
+			}
+		}
+		u.res.LR = u.c.lr
+		if err := u.t.Emit(map[string]any{"type": "lr", "lr": u.c.lr}); err != nil {
 			return err
 		}
-	}
-	u.res.LR = u.c.lr
-	if err := u.t.Emit(map[string]any{"type": "lr", "lr": u.c.lr}); err != nil {
-		return err
 	}
 	if u.files != nil {
 		return u.files.start(u)
@@ -176,9 +201,34 @@ func (u *run) begin() (err error) {
 	return nil
 }
 
+// stageHead fits the head of a run that has one and puts the program that goes on
+// under it in place.
+func (u *run) stageHead() error {
+	if !u.c.head {
+		return nil
+	}
+	began := u.s.now()
+	if err := u.headStage(); err != nil {
+		return err
+	}
+	u.before += u.s.now().Sub(began)
+	if u.c.est == nil {
+		return nil
+	}
+	u.c.spec.Head = u.head
+	u.s.cacheFor(u.c.top)
+	var err error
+	u.r, err = u.s.programFor(u.c.spec)
+	return err
+}
+
 func (u *run) keepBest() (err error) {
-	if u.c.spec.Modules != nil {
-		u.bestB, err = u.r.readB()
+	u.best = bestState{head: u.r.spec.Head}
+	if u.c.head && u.best.head == nil {
+		u.best.head = u.noHead()
+	}
+	if u.r.spec.Modules != nil {
+		u.best.b, err = u.r.readB()
 	}
 	return err
 }
@@ -312,7 +362,7 @@ func (u *run) loop() error {
 			}
 		}
 		u.step++
-		u.rows += int64(2 * u.c.est.Queries() * u.c.Batch)
+		u.rows += u.c.perStep()
 		u.spent = u.s.now().Sub(began)
 		u.before = base
 		rate := 0.0 // steps a second
@@ -320,7 +370,7 @@ func (u *run) loop() error {
 			rate = float64(u.step-first) / u.spent.Seconds()
 		}
 		e := stepEvent{Type: "step", Step: u.step, Steps: u.c.Steps, Loss: loss, LR: lr, Rows: u.rows,
-			RowsPerSecond: rate * float64(2*u.c.est.Queries()*u.c.Batch), PeakBytes: u.s.dev.Peak()}
+			RowsPerSecond: rate * float64(u.c.perStep()), PeakBytes: u.s.dev.Peak()}
 		if u.c.Minutes > 0 {
 			e.Steps = 0
 			e.SecondsLeft = max(0, 60*u.c.Minutes-(u.before+u.spent).Seconds())
@@ -353,6 +403,10 @@ func (u *run) evalStep() error {
 	best := sc.Loss < u.res.Best.Loss
 	if best {
 		u.res.Best = sc
+		u.res.Head = nil
+		if u.head != nil {
+			u.res.Head = &u.headInfo
+		}
 		if err := u.keepBest(); err != nil {
 			return err
 		}
@@ -378,8 +432,10 @@ func (u *run) finish() (trainResult, error) {
 	}
 	u.res.PeakBytes = u.s.dev.Peak()
 	if !u.c.full() {
-		if err := u.r.writeB(u.bestB); err != nil {
-			return u.res, err
+		if !u.c.head {
+			if err := u.r.writeB(u.best.b); err != nil {
+				return u.res, err
+			}
 		}
 		u.s.adapter = u.adapter()
 	}
@@ -393,9 +449,23 @@ func (u *run) finish() (trainResult, error) {
 
 // adapter is the best adapter so far.
 func (u *run) adapter() *adapter {
-	a := &adapter{spec: u.c.spec, peft: peft.Adapter{Rank: u.c.Rank, Alpha: u.c.Alpha, BaseModel: u.s.model.info.Name}}
-	for i, ad := range u.c.spec.Adapters() {
-		a.peft.Modules = append(a.peft.Modules, peft.Module{Name: ad.Name, In: ad.In, Out: ad.Out, A: u.c.spec.MatrixA(i), B: u.bestB[i]})
+	b, c := &u.best, &u.s.model.ckpt.Config
+	a := &adapter{spec: u.c.spec, peft: peft.Adapter{Rank: u.c.Rank, Alpha: u.c.Alpha, BaseModel: u.s.model.info.Name}, labels: u.s.data.Labels}
+	a.spec.Head, a.spec.Classifier, a.spec.Features = b.head, b.classifier, false
+	if b.b == nil { // of the stages before training
+		a.spec.Modules = nil
+	}
+	if b.classifier != nil {
+		a.spec.Top = c.Layers - b.classifier.Layer
+	}
+	for i, ad := range a.spec.Adapters() {
+		a.peft.Modules = append(a.peft.Modules, peft.Module{Name: ad.Name, In: ad.In, Out: ad.Out, A: a.spec.MatrixA(i), B: b.b[i]})
+	}
+	if b.head != nil {
+		a.peft.Modules = append(a.peft.Modules, headModule(b.head, c))
+		if a.spec.Modules == nil {
+			a.peft.Rank, a.peft.Alpha = b.head.Rank, b.head.Scale*float64(b.head.Rank)
+		}
 	}
 	return a
 }

@@ -46,11 +46,84 @@ type runConfig struct {
 	trainParams
 	lr        float64 // 0: to be found
 	top       int
+	head      bool // fit a label head first
+	all       bool // train all weights, not an adapter
 	evalGiven bool
 	objective objective
-	est       zo.Estimator
+	est       zo.Estimator // nil: only the head is fitted
 	schedule  zo.Schedule
 	spec      lora.Spec
+}
+
+// Values of estimator besides those of package zo.
+const (
+	auto     = "auto"
+	headOnly = "head"
+)
+
+// rateGiven says whether the learning rate is a number.
+func (p *trainParams) rateGiven() bool {
+	return len(p.LR) > 0 && string(p.LR) != `"auto"` && string(p.LR) != "null"
+}
+
+// automatic settles the estimator where none was named. Whoever gives one of its
+// knobs wants the estimator that they belong to. Otherwise, with labels, the head
+// is fitted first (true), and what was given as steps, rows or minutes is spent
+// under it; without any of them the head is all.
+func (p *trainParams) automatic(d *dataset) (withHead bool) {
+	if p.Estimator != "" && p.Estimator != auto {
+		return false
+	}
+	p.Estimator = "prge"
+	knobs := p.Queries != 0 || p.Batch != 0 || p.Eps != 0 || p.Rank != 0 || p.Alpha != 0 || p.Modules != nil || p.rateGiven()
+	if knobs || d.kind != task.KindLabels {
+		return false
+	}
+	if p.Steps == 0 && p.Rows == 0 && p.Minutes == 0 {
+		p.Estimator = headOnly
+	}
+	return true
+}
+
+// normaliseHead is normalise for a run that fits a head and nothing else.
+func (s *Session) normaliseHead(m *model, d *dataset, p trainParams) (*runConfig, error) {
+	if d.kind != task.KindLabels {
+		return nil, invalid("estimator: head needs data with labels")
+	}
+	c := &runConfig{trainParams: p, head: true, lr: 1}
+	c.Steps, c.Rows, c.Minutes, c.EvalEvery = 0, 0, 0, 1
+	c.Rank, c.Alpha = len(d.labels), float64(len(d.labels)) // of the LoRA on the output head
+	var err error
+	c.spec, err = s.headSpec(m, d, p.Layers)
+	c.top = c.spec.Top
+	return c, err
+}
+
+// perStep is how many rows a step sends through the adapted layers.
+func (c *runConfig) perStep() int64 {
+	if c.est == nil {
+		return 0
+	}
+	return 2 * int64(c.est.Queries()) * int64(c.Batch)
+}
+
+// headSpec is the program that gives a head its features: of the top half of the
+// layers, or of as many as asked for.
+func (s *Session) headSpec(m *model, d *dataset, layers json.RawMessage) (lora.Spec, error) {
+	c := m.ckpt.Config
+	spec := lora.Spec{Model: c, DType: m.dtype, Top: (c.Layers + 1) / 2, Window: d.window, Labels: d.labelTokens(), Queries: 1, Sides: lora.Single,
+		Rows: 16, Scored: 16, Features: true}
+	if len(layers) > 0 && string(layers) != "null" {
+		top, err := topLayers(layers, &c)
+		if err != nil {
+			return spec, err
+		}
+		spec.Top = top
+	}
+	if err := spec.Validate(); err != nil {
+		return spec, invalid("%v", err)
+	}
+	return spec, nil
 }
 
 func (s *Session) normalise(p trainParams) (*runConfig, error) {
@@ -67,8 +140,9 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 			*v = d
 		}
 	}
-	if p.Estimator == "" {
-		p.Estimator = "prge"
+	withHead := p.automatic(d)
+	if p.Estimator == headOnly {
+		return s.normaliseHead(m, d, p)
 	}
 	def(&p.Queries, map[string]int{"mezo": 1}[p.Estimator])
 	def(&p.Queries, 4)
@@ -86,11 +160,11 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	if len(p.Modules) == 0 {
 		p.Modules = []string{"q", "v"}
 	}
-	c := &runConfig{trainParams: p}
+	c := &runConfig{trainParams: p, head: withHead}
 	if c.top, err = topLayers(p.Layers, &m.ckpt.Config); err != nil {
 		return nil, err
 	}
-	if len(p.LR) > 0 && string(p.LR) != `"auto"` && string(p.LR) != "null" {
+	if p.rateGiven() {
 		if err := json.Unmarshal(p.LR, &c.lr); err != nil || !(c.lr > 0) {
 			return nil, invalid("lr: %s, want a positive number or \"auto\"", p.LR)
 		}
@@ -128,9 +202,8 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	if c.AnswerRows < 0 {
 		return nil, invalid("answerRows: %d, want more than 0", c.AnswerRows)
 	}
-	perStep := 2 * p.Queries * p.Batch
 	if p.Rows > 0 {
-		c.Steps = max(1, p.Rows/perStep)
+		c.Steps = max(1, p.Rows/int(c.perStep()))
 	}
 	c.spec = lora.Spec{Model: m.ckpt.Config, DType: m.dtype, Modules: p.Modules, Top: c.top, Rank: p.Rank, Alpha: p.Alpha,
 		Queries: p.Queries, Sides: c.est.Sides(), Seed: p.Seed, Window: d.window, Labels: d.labelTokens()}
@@ -185,7 +258,7 @@ func topLayers(raw json.RawMessage, c *lora.Config) (int, error) {
 // adapter (MeZO's own form).
 const fullModules = "weights"
 
-func (c *runConfig) full() bool { return len(c.spec.Modules) == 0 }
+func (c *runConfig) full() bool { return c.all }
 
 // trained is the objective's name in a log: none for the usual one.
 func (c *runConfig) trained() string {

@@ -211,7 +211,7 @@ type trainFlags struct {
 
 func (f *flags) trainFlags() *trainFlags {
 	t := &trainFlags{}
-	f.StringVar(&t.estimator, "estimator", "prge", "`prge|mezo`: queries in parallel in one call, or one after the other")
+	f.StringVar(&t.estimator, "estimator", "auto", "`auto|head|prge|mezo`: auto fits an exact label head where there are labels and spends --steps, --rows or --minutes on\n        training under it; head fits the head alone; prge runs queries in parallel in one call, mezo one after the other. With one of\n        --queries, --batch, --eps, --rank, --alpha, --modules or a number as --lr, auto means prge")
 	f.IntVar(&t.queries, "queries", 4, "directions a step; mezo's default is 1")
 	f.IntVar(&t.batch, "batch", 4, "rows a direction")
 	f.Float64Var(&t.eps, "eps", 1e-2, "size of the perturbation")
@@ -220,8 +220,8 @@ func (f *flags) trainFlags() *trainFlags {
 	f.IntVar(&t.rank, "rank", 16, "rank of the adapter")
 	f.Float64Var(&t.alpha, "alpha", 32, "the adapter's alpha; its output is scaled by alpha/rank")
 	f.StringVar(&t.modules, "modules", "q,v", "adapted `layers of a block`, of q,k,v,o,gate,up,down")
-	f.StringVar(&t.layers, "layers", "4", "adapt the top `K|all` blocks")
-	f.IntVar(&t.steps, "steps", 0, "end after `N` steps (default 200, unless --rows or --minutes is given)")
+	f.StringVar(&t.layers, "layers", "", "adapt the top `K|all` blocks, or look for the head's features in them (default 4, for a head the upper half)")
+	f.IntVar(&t.steps, "steps", 0, "end after `N` steps (default 200, unless --rows or --minutes is given, or the head is all)")
 	f.IntVar(&t.rows, "rows", 0, "end after `N` rows through a replica")
 	f.Float64Var(&t.minutes, "minutes", 0, "end after `M` minutes")
 	f.Int64Var(&t.seed, "seed", 0, "seed of everything that is drawn")
@@ -234,7 +234,7 @@ func (f *flags) trainFlags() *trainFlags {
 func (t *trainFlags) params(f *flags) (p host.TrainParams, err error) {
 	p = host.TrainParams{Estimator: t.estimator, Queries: t.queries, Batch: t.batch, Eps: t.eps, Schedule: t.schedule, Rank: t.rank,
 		Alpha: t.alpha, Modules: list(t.modules), Steps: t.steps, Rows: t.rows, Minutes: t.minutes, Seed: t.seed,
-		EvalEvery: t.evalEvery, EvalRows: t.evalRows, LR: host.AutoLR, Layers: host.AllLayers}
+		EvalEvery: t.evalEvery, EvalRows: t.evalRows, LR: host.AutoLR}
 	for _, v := range []struct {
 		name  string
 		value float64
@@ -268,7 +268,19 @@ func (t *trainFlags) params(f *flags) (p host.TrainParams, err error) {
 		}
 		p.LR = host.LR(lr)
 	}
-	if t.layers != "all" {
+	if t.estimator == "auto" || t.estimator == "head" { // what is not given, the module chooses
+		for name, clear := range map[string]func(){"queries": func() { p.Queries = 0 }, "batch": func() { p.Batch = 0 }, "eps": func() { p.Eps = 0 },
+			"rank": func() { p.Rank = 0 }, "alpha": func() { p.Alpha = 0 }, "modules": func() { p.Modules = nil }} {
+			if !f.given(name) {
+				clear()
+			}
+		}
+	}
+	switch t.layers {
+	case "":
+	case "all":
+		p.Layers = host.AllLayers
+	default:
 		k, err := strconv.Atoi(t.layers)
 		if err != nil || k < 1 {
 			return p, usagef("--layers %q: want all or a number above 0", t.layers)
@@ -334,11 +346,13 @@ func adapterPath(path string) (string, error) {
 		return "", err
 	}
 	for _, dir := range []string{abs, filepath.Join(abs, "adapter")} {
-		if _, err := os.Stat(filepath.Join(dir, "adapter_config.json")); err == nil {
-			return dir, nil
+		for _, name := range []string{"adapter_config.json", "classifier.safetensors"} {
+			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+				return dir, nil
+			}
 		}
 	}
-	return "", fmt.Errorf("--adapter: %s holds no adapter_config.json", path)
+	return "", fmt.Errorf("--adapter: %s holds no adapter_config.json and no classifier.safetensors", path)
 }
 
 // outputDir creates a folder for results and returns its absolute path.

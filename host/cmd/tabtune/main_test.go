@@ -166,8 +166,7 @@ func TestTrainDefaults(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
-	want := `train {"estimator":"prge","queries":4,"batch":4,"eps":0.01,"lr":"auto","schedule":"linear","rank":16,"alpha":32,` +
-		`"modules":["q","v"],"layers":4,"seed":0,"out":"` + dir + `/o","resume":true}`
+	want := `train {"estimator":"auto","lr":"auto","schedule":"linear","seed":0,"out":"` + dir + `/o","resume":true}`
 	if r.requests[2] != want {
 		t.Errorf("\n got %s\nwant %s", r.requests[2], want)
 	}

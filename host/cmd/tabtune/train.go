@@ -58,6 +58,9 @@ func train(ctx context.Context, a *app, args []string) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if h := result.Head; h != nil {
+		fmt.Fprintf(a.out, "label head on layer %d, fitted to %d rows, penalty %g; cross-validated accuracy %.3f, loss %.4f\n", h.Layer, h.Rows, h.Lambda, h.Accuracy, h.Loss)
+	}
 	_, err = fmt.Fprintf(a.out, "%d steps, %d rows in %s (%.0f rows/s), peak memory %s, learning rate %.3g\nadapter: %s\n", result.Steps, result.Rows,
 		duration(result.Seconds), result.RowsPerSecond, size(result.PeakBytes), result.LR, filepath.Join(*out, "adapter"))
 	return err
@@ -164,6 +167,10 @@ func (s *session) trainEvent(e host.TrainEvent) error {
 	switch e.Type {
 	case "prefix":
 		s.progress.update("prefix", e.Done, e.Total, "frozen layers, once a row", -1)
+	case "head":
+		s.progress.printf("label head on layer %d: cross-validated accuracy %.3f, loss %.4f", e.Layer, e.Accuracy, e.Loss)
+	case "progress":
+		s.progress.update(e.Phase, e.Done, e.Total, "", -1)
 	case "lr":
 		s.progress.printf("learning rate %.3g", e.LR)
 	case "eval":
