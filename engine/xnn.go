@@ -333,6 +333,8 @@ func init() {
 				c.Resize(out, logical...)
 			} else if out.n != x.n {
 				c.Fail("%v as %v", x.sizes, out.sizes)
+			} else {
+				c.ResizeAs(out, out)
 			}
 		},
 		Kernel: func(c *Call) bool {

@@ -15,7 +15,6 @@ var xnnUnary = map[pte.XNNKind]struct {
 	pte.XNNSquareRoot: {"aten::sqrt.out", nil}, pte.XNNReciprocalSquareRoot: {"aten::rsqrt.out", nil}, pte.XNNNegate: {"aten::neg.out", nil},
 	pte.XNNAbs: {"aten::abs.out", nil}, pte.XNNLog: {"aten::log.out", nil}, pte.XNNTanh: {"aten::tanh.out", nil}, pte.XNNExp: {"aten::exp.out", nil},
 	pte.XNNSin: {"aten::sin.out", nil}, pte.XNNCos: {"aten::cos.out", nil},
-	pte.XNNHardswish: {"tabtune::hardswish.out", nil},
 	pte.XNNGelu: {"aten::gelu.out", func(b *xnnBuilder, _ *pte.XNNNode) []int {
 		return []int{b.g.AddValue(&Value{Kind: KindString, Str: "none"})}
 	}},
@@ -59,6 +58,9 @@ func (b *xnnBuilder) add(n *pte.XNNNode) {
 	case pte.XNNFullyConnected:
 		b.linear(n)
 		return
+	case pte.XNNConv2d, pte.XNNDepthwiseConv2d, pte.XNNConvTranspose2d:
+		b.conv(n)
+		return
 	}
 	ins := make([]*xnnValue, len(n.Inputs))
 	for i, id := range n.Inputs {
@@ -90,6 +92,12 @@ func (b *xnnBuilder) add(n *pte.XNNNode) {
 		return
 	}
 	switch n.Kind {
+	case pte.XNNConvert:
+		b.convert(x, out)
+	case pte.XNNMaxPooling2d, pte.XNNAvgPooling2d, pte.XNNGlobalAvgPooling2d, pte.XNNStaticResizeBilinear2D:
+		b.pool(n, x, out)
+	case pte.XNNArgMaxPooling2d:
+		b.argMaxPool(n, x, out, outs[1])
 	case pte.XNNClamp:
 		b.unary(n, x, out, func(from, to int) {
 			lo, hi := b.g.AddNone(), b.g.AddNone()
@@ -98,6 +106,8 @@ func (b *xnnBuilder) add(n *pte.XNNNode) {
 			}
 			b.node("aten::clamp.out", from, lo, hi, to)
 		})
+	case pte.XNNHardswish:
+		b.unary(n, x, out, b.hardswish)
 	case pte.XNNSquare:
 		b.unary(n, x, out, func(from, to int) { b.node("aten::mul.out", from, from, to) })
 	case pte.XNNSoftmax:
@@ -116,12 +126,19 @@ func (b *xnnBuilder) add(n *pte.XNNNode) {
 
 // unary appends an operation of one floating tensor.
 func (b *xnnBuilder) unary(n *pte.XNNNode, x, out *xnnValue, apply func(from, to int)) {
-	if b.sameType(x, out) {
-		apply(x.at, out.at)
+	b.resized(out, x)
+	if f := xnnReal(n); f != nil && x.DType == pte.XNNQInt8 && out.DType == pte.XNNQInt8 {
+		b.lookup(x, out, f)
+		return
 	}
+	b.real(n, x, out, apply)
 }
 
 func (b *xnnBuilder) binary(n *pte.XNNNode, op string, x, y, out *xnnValue) {
+	if !xnnFloat(out.DType) {
+		b.binaryQuantised(n, op, x, y, out)
+		return
+	}
 	if !b.sameType(x, y, out) {
 		return
 	}
@@ -132,6 +149,16 @@ func (b *xnnBuilder) binary(n *pte.XNNNode, op string, x, y, out *xnnValue) {
 			b.node(op, x.at, y.at, to)
 		}
 	})
+}
+
+// hardswish is x * clamp(x + 3, 0, 6) / 6.
+func (b *xnnBuilder) hardswish(x, out int) {
+	g, dt := b.g, b.g.Values[x].DType
+	moved, bounded, product := b.like(x, dt), b.like(x, dt), b.like(x, dt)
+	b.node("aten::add.Scalar_out", x, g.AddFloat(3), g.AddInt(1), moved)
+	b.node("aten::clamp.out", moved, g.AddInt(0), g.AddInt(6), bounded)
+	b.node("aten::mul.out", bounded, x, product)
+	b.node("aten::mul.Scalar_out", product, g.AddFloat(1.0/6), out)
 }
 
 // prelu is max(x, 0) + slope * min(x, 0), with a slope for each channel, the last dimension.
@@ -193,17 +220,20 @@ func (b *xnnBuilder) sizes(dims []int) int {
 func (b *xnnBuilder) linear(n *pte.XNNNode) {
 	x, w, bias := b.in(n.Inputs[0]), b.in(n.Inputs[1]), b.optional(n.Inputs[2])
 	out := b.out(n.Outputs[0])
-	if b.err != nil || !b.sameType(x, w, out) {
+	if b.err != nil {
+		return
+	}
+	if !xnnFloat(x.DType) {
+		b.linearQuantised(n, x, w, bias, out)
+		return
+	}
+	if !b.sameType(x, w, out) {
 		return
 	}
 	biasAt := b.g.AddNone()
 	dt := b.g.Values[out.at].DType
 	if bias != nil {
-		biasAt = bias.at
-		if bt := b.g.Values[biasAt].DType; bt != dt { // bf16 products have an f32 bias
-			biasAt = b.like(bias.at, dt)
-			b.node("aten::_to_copy.out", bias.at, b.g.AddBool(false), b.g.AddNone(), biasAt)
-		}
+		biasAt = b.cast(bias.at, dt) // bf16 products have an f32 bias
 	}
 	weight := w.at
 	if n.Flags&pte.XNNTransposeWeights != 0 {

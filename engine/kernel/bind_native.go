@@ -68,6 +68,20 @@ var kernelNames = [...]string{
 	"q4_gemm",
 	"i8_rows",
 	"q4_rows",
+	"im2col",
+	"f32_dwconv",
+	"f32_pool",
+	"i8_max_pool",
+	"i8_im2col",
+	"qs8_gemm",
+	"qd8_gemm",
+	"qs8_dwconv",
+	"i8_quantize",
+	"i8_quantize_rows",
+	"i8_dequantize",
+	"u8_lookup",
+	"qs8_add",
+	"qs8_mul",
 }
 
 // heapBase calls the kernel heap_base.
@@ -880,4 +894,212 @@ func (d *Device) Q4Rows(y, w, d_, minimum, index Addr, m, rows, k, ldy int32) {
 	s[7] = uint64(uint32(k))
 	s[8] = uint64(uint32(ldy))
 	d.call(59)
+}
+
+// Im2col calls the kernel im2col.
+func (d *Device) Im2col(dst, x, window Addr, h, w, pixel, bytes, first, rows int32) {
+	s := d.stack[:]
+	s[0] = uint64(dst)
+	s[1] = uint64(x)
+	s[2] = uint64(window)
+	s[3] = uint64(uint32(h))
+	s[4] = uint64(uint32(w))
+	s[5] = uint64(uint32(pixel))
+	s[6] = uint64(uint32(bytes))
+	s[7] = uint64(uint32(first))
+	s[8] = uint64(uint32(rows))
+	d.call(60)
+}
+
+// F32Dwconv calls the kernel f32_dwconv.
+func (d *Device) F32Dwconv(y, x, weight, bias, window Addr, n, h, w, c, multiplier int32, lo, hi float32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(weight)
+	s[3] = uint64(bias)
+	s[4] = uint64(window)
+	s[5] = uint64(uint32(n))
+	s[6] = uint64(uint32(h))
+	s[7] = uint64(uint32(w))
+	s[8] = uint64(uint32(c))
+	s[9] = uint64(uint32(multiplier))
+	s[10] = uint64(math.Float32bits(lo))
+	s[11] = uint64(math.Float32bits(hi))
+	d.call(61)
+}
+
+// F32Pool calls the kernel f32_pool.
+func (d *Device) F32Pool(y, x, window Addr, n, h, w, c, mean int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(window)
+	s[3] = uint64(uint32(n))
+	s[4] = uint64(uint32(h))
+	s[5] = uint64(uint32(w))
+	s[6] = uint64(uint32(c))
+	s[7] = uint64(uint32(mean))
+	d.call(62)
+}
+
+// I8MaxPool calls the kernel i8_max_pool.
+func (d *Device) I8MaxPool(y, x, window Addr, n, h, w, c int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(window)
+	s[3] = uint64(uint32(n))
+	s[4] = uint64(uint32(h))
+	s[5] = uint64(uint32(w))
+	s[6] = uint64(uint32(c))
+	d.call(63)
+}
+
+// I8Im2col calls the kernel i8_im2col.
+func (d *Device) I8Im2col(q, sx, x, scales, zeros Addr, zero int32, window Addr, h, w, c, from, count, first, rows int32) {
+	s := d.stack[:]
+	s[0] = uint64(q)
+	s[1] = uint64(sx)
+	s[2] = uint64(x)
+	s[3] = uint64(scales)
+	s[4] = uint64(zeros)
+	s[5] = uint64(uint32(zero))
+	s[6] = uint64(window)
+	s[7] = uint64(uint32(h))
+	s[8] = uint64(uint32(w))
+	s[9] = uint64(uint32(c))
+	s[10] = uint64(uint32(from))
+	s[11] = uint64(uint32(count))
+	s[12] = uint64(uint32(first))
+	s[13] = uint64(uint32(rows))
+	d.call(64)
+}
+
+// Qs8Gemm calls the kernel qs8_gemm.
+func (d *Device) Qs8Gemm(y, q, w, scale, bias Addr, m, n, k, ldy, zero, lo, hi int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(q)
+	s[2] = uint64(w)
+	s[3] = uint64(scale)
+	s[4] = uint64(bias)
+	s[5] = uint64(uint32(m))
+	s[6] = uint64(uint32(n))
+	s[7] = uint64(uint32(k))
+	s[8] = uint64(uint32(ldy))
+	s[9] = uint64(uint32(zero))
+	s[10] = uint64(uint32(lo))
+	s[11] = uint64(uint32(hi))
+	d.call(65)
+}
+
+// Qd8Gemm calls the kernel qd8_gemm.
+func (d *Device) Qd8Gemm(y, q, sx, w, sw, bias Addr, m, n, k, block, ldy int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(q)
+	s[2] = uint64(sx)
+	s[3] = uint64(w)
+	s[4] = uint64(sw)
+	s[5] = uint64(bias)
+	s[6] = uint64(uint32(m))
+	s[7] = uint64(uint32(n))
+	s[8] = uint64(uint32(k))
+	s[9] = uint64(uint32(block))
+	s[10] = uint64(uint32(ldy))
+	d.call(66)
+}
+
+// Qs8Dwconv calls the kernel qs8_dwconv.
+func (d *Device) Qs8Dwconv(y, x, weight, bias, scale, window Addr, n, h, w, c, xZero, zero, lo, hi int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(weight)
+	s[3] = uint64(bias)
+	s[4] = uint64(scale)
+	s[5] = uint64(window)
+	s[6] = uint64(uint32(n))
+	s[7] = uint64(uint32(h))
+	s[8] = uint64(uint32(w))
+	s[9] = uint64(uint32(c))
+	s[10] = uint64(uint32(xZero))
+	s[11] = uint64(uint32(zero))
+	s[12] = uint64(uint32(lo))
+	s[13] = uint64(uint32(hi))
+	d.call(67)
+}
+
+// I8Quantize calls the kernel i8_quantize.
+func (d *Device) I8Quantize(y, x Addr, inverse float32, zero, n int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(math.Float32bits(inverse))
+	s[3] = uint64(uint32(zero))
+	s[4] = uint64(uint32(n))
+	d.call(68)
+}
+
+// I8QuantizeRows calls the kernel i8_quantize_rows.
+func (d *Device) I8QuantizeRows(y, scale, zero, x Addr, m, k int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(scale)
+	s[2] = uint64(zero)
+	s[3] = uint64(x)
+	s[4] = uint64(uint32(m))
+	s[5] = uint64(uint32(k))
+	d.call(69)
+}
+
+// I8Dequantize calls the kernel i8_dequantize.
+func (d *Device) I8Dequantize(y, x Addr, scale float32, zero, n int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(math.Float32bits(scale))
+	s[3] = uint64(uint32(zero))
+	s[4] = uint64(uint32(n))
+	d.call(70)
+}
+
+// U8Lookup calls the kernel u8_lookup.
+func (d *Device) U8Lookup(y, x, table Addr, n int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(table)
+	s[3] = uint64(uint32(n))
+	d.call(71)
+}
+
+// Qs8Add calls the kernel qs8_add.
+func (d *Device) Qs8Add(y, a, b Addr, bias, am, bm, shift, zero, n int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(a)
+	s[2] = uint64(b)
+	s[3] = uint64(uint32(bias))
+	s[4] = uint64(uint32(am))
+	s[5] = uint64(uint32(bm))
+	s[6] = uint64(uint32(shift))
+	s[7] = uint64(uint32(zero))
+	s[8] = uint64(uint32(n))
+	d.call(72)
+}
+
+// Qs8Mul calls the kernel qs8_mul.
+func (d *Device) Qs8Mul(y, a, b Addr, az, bz int32, scale float32, zero, n int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(a)
+	s[2] = uint64(b)
+	s[3] = uint64(uint32(az))
+	s[4] = uint64(uint32(bz))
+	s[5] = uint64(math.Float32bits(scale))
+	s[6] = uint64(uint32(zero))
+	s[7] = uint64(uint32(n))
+	d.call(73)
 }

@@ -541,3 +541,129 @@ func importQ4Rows(y uint32, w uint32, d_ uint32, minimum uint32, index uint32, m
 func (d *Device) Q4Rows(y, w, d_, minimum, index Addr, m, rows, k, ldy int32) {
 	importQ4Rows(uint32(y), uint32(w), uint32(d_), uint32(minimum), uint32(index), m, rows, k, ldy)
 }
+
+//go:wasmimport kernels im2col
+//go:noescape
+func importIm2col(dst uint32, x uint32, window uint32, h int32, w int32, pixel int32, bytes int32, first int32, rows int32)
+
+// Im2col calls the kernel im2col.
+func (d *Device) Im2col(dst, x, window Addr, h, w, pixel, bytes, first, rows int32) {
+	importIm2col(uint32(dst), uint32(x), uint32(window), h, w, pixel, bytes, first, rows)
+}
+
+//go:wasmimport kernels f32_dwconv
+//go:noescape
+func importF32Dwconv(y uint32, x uint32, weight uint32, bias uint32, window uint32, n int32, h int32, w int32, c int32, multiplier int32, lo float32, hi float32)
+
+// F32Dwconv calls the kernel f32_dwconv.
+func (d *Device) F32Dwconv(y, x, weight, bias, window Addr, n, h, w, c, multiplier int32, lo, hi float32) {
+	importF32Dwconv(uint32(y), uint32(x), uint32(weight), uint32(bias), uint32(window), n, h, w, c, multiplier, lo, hi)
+}
+
+//go:wasmimport kernels f32_pool
+//go:noescape
+func importF32Pool(y uint32, x uint32, window uint32, n int32, h int32, w int32, c int32, mean int32)
+
+// F32Pool calls the kernel f32_pool.
+func (d *Device) F32Pool(y, x, window Addr, n, h, w, c, mean int32) {
+	importF32Pool(uint32(y), uint32(x), uint32(window), n, h, w, c, mean)
+}
+
+//go:wasmimport kernels i8_max_pool
+//go:noescape
+func importI8MaxPool(y uint32, x uint32, window uint32, n int32, h int32, w int32, c int32)
+
+// I8MaxPool calls the kernel i8_max_pool.
+func (d *Device) I8MaxPool(y, x, window Addr, n, h, w, c int32) {
+	importI8MaxPool(uint32(y), uint32(x), uint32(window), n, h, w, c)
+}
+
+//go:wasmimport kernels i8_im2col
+//go:noescape
+func importI8Im2col(q uint32, sx uint32, x uint32, scales uint32, zeros uint32, zero int32, window uint32, h int32, w int32, c int32, from int32, count int32, first int32, rows int32)
+
+// I8Im2col calls the kernel i8_im2col.
+func (d *Device) I8Im2col(q, sx, x, scales, zeros Addr, zero int32, window Addr, h, w, c, from, count, first, rows int32) {
+	importI8Im2col(uint32(q), uint32(sx), uint32(x), uint32(scales), uint32(zeros), zero, uint32(window), h, w, c, from, count, first, rows)
+}
+
+//go:wasmimport kernels qs8_gemm
+//go:noescape
+func importQs8Gemm(y uint32, q uint32, w uint32, scale uint32, bias uint32, m int32, n int32, k int32, ldy int32, zero int32, lo int32, hi int32)
+
+// Qs8Gemm calls the kernel qs8_gemm.
+func (d *Device) Qs8Gemm(y, q, w, scale, bias Addr, m, n, k, ldy, zero, lo, hi int32) {
+	importQs8Gemm(uint32(y), uint32(q), uint32(w), uint32(scale), uint32(bias), m, n, k, ldy, zero, lo, hi)
+}
+
+//go:wasmimport kernels qd8_gemm
+//go:noescape
+func importQd8Gemm(y uint32, q uint32, sx uint32, w uint32, sw uint32, bias uint32, m int32, n int32, k int32, block int32, ldy int32)
+
+// Qd8Gemm calls the kernel qd8_gemm.
+func (d *Device) Qd8Gemm(y, q, sx, w, sw, bias Addr, m, n, k, block, ldy int32) {
+	importQd8Gemm(uint32(y), uint32(q), uint32(sx), uint32(w), uint32(sw), uint32(bias), m, n, k, block, ldy)
+}
+
+//go:wasmimport kernels qs8_dwconv
+//go:noescape
+func importQs8Dwconv(y uint32, x uint32, weight uint32, bias uint32, scale uint32, window uint32, n int32, h int32, w int32, c int32, xZero int32, zero int32, lo int32, hi int32)
+
+// Qs8Dwconv calls the kernel qs8_dwconv.
+func (d *Device) Qs8Dwconv(y, x, weight, bias, scale, window Addr, n, h, w, c, xZero, zero, lo, hi int32) {
+	importQs8Dwconv(uint32(y), uint32(x), uint32(weight), uint32(bias), uint32(scale), uint32(window), n, h, w, c, xZero, zero, lo, hi)
+}
+
+//go:wasmimport kernels i8_quantize
+//go:noescape
+func importI8Quantize(y uint32, x uint32, inverse float32, zero int32, n int32)
+
+// I8Quantize calls the kernel i8_quantize.
+func (d *Device) I8Quantize(y, x Addr, inverse float32, zero, n int32) {
+	importI8Quantize(uint32(y), uint32(x), inverse, zero, n)
+}
+
+//go:wasmimport kernels i8_quantize_rows
+//go:noescape
+func importI8QuantizeRows(y uint32, scale uint32, zero uint32, x uint32, m int32, k int32)
+
+// I8QuantizeRows calls the kernel i8_quantize_rows.
+func (d *Device) I8QuantizeRows(y, scale, zero, x Addr, m, k int32) {
+	importI8QuantizeRows(uint32(y), uint32(scale), uint32(zero), uint32(x), m, k)
+}
+
+//go:wasmimport kernels i8_dequantize
+//go:noescape
+func importI8Dequantize(y uint32, x uint32, scale float32, zero int32, n int32)
+
+// I8Dequantize calls the kernel i8_dequantize.
+func (d *Device) I8Dequantize(y, x Addr, scale float32, zero, n int32) {
+	importI8Dequantize(uint32(y), uint32(x), scale, zero, n)
+}
+
+//go:wasmimport kernels u8_lookup
+//go:noescape
+func importU8Lookup(y uint32, x uint32, table uint32, n int32)
+
+// U8Lookup calls the kernel u8_lookup.
+func (d *Device) U8Lookup(y, x, table Addr, n int32) {
+	importU8Lookup(uint32(y), uint32(x), uint32(table), n)
+}
+
+//go:wasmimport kernels qs8_add
+//go:noescape
+func importQs8Add(y uint32, a uint32, b uint32, bias int32, am int32, bm int32, shift int32, zero int32, n int32)
+
+// Qs8Add calls the kernel qs8_add.
+func (d *Device) Qs8Add(y, a, b Addr, bias, am, bm, shift, zero, n int32) {
+	importQs8Add(uint32(y), uint32(a), uint32(b), bias, am, bm, shift, zero, n)
+}
+
+//go:wasmimport kernels qs8_mul
+//go:noescape
+func importQs8Mul(y uint32, a uint32, b uint32, az int32, bz int32, scale float32, zero int32, n int32)
+
+// Qs8Mul calls the kernel qs8_mul.
+func (d *Device) Qs8Mul(y, a, b Addr, az, bz int32, scale float32, zero, n int32) {
+	importQs8Mul(uint32(y), uint32(a), uint32(b), az, bz, scale, zero, n)
+}

@@ -15,10 +15,14 @@ import torch
 import torch.nn.functional as F
 import executorch.kernels.quantized  # noqa: F401
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer, get_symmetric_quantization_config
 from executorch.exir import to_edge_transform_and_lower
 from executorch.runtime import Runtime
 from torch import nn
 from torch.export import Dim, export
+from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
+from torchao.quantization.granularity import PerAxis, PerGroup
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 NAMES = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.int64: "i64", torch.int32: "i32", torch.int8: "i8", torch.bool: "bool"}
 OUT = sys.argv[1] if len(sys.argv) > 1 else "."
@@ -156,7 +160,7 @@ def layout(c):
 
 @group
 def conv(c):
-    x = torch.randn(2, 6, 9, 8)
+    x = torch.randn(1, 6, 9, 8)
     c.add("conv1x1", nn.Conv2d(6, 11, 1), x)
     c.add("conv1x1_s2", nn.Conv2d(6, 3, 1, stride=2), x)
     c.add("conv3x3", nn.Conv2d(6, 5, 3, padding=1), x)
@@ -172,7 +176,6 @@ def conv(c):
     c.add("transposed", nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, output_padding=1), x)
     c.add("transposed_groups", nn.ConvTranspose2d(6, 4, 2, stride=2, groups=2, bias=False), x)
     c.add("avg_pool", nn.AvgPool2d(2), x)
-    c.add("avg_pool_pad", nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=True), x)
     c.add("avg_pool_pad_exclude", nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False), x)
     c.add("max_pool", nn.MaxPool2d(2), x)
     c.add("max_pool_pad", nn.MaxPool2d(3, stride=2, padding=1), x)
@@ -187,6 +190,134 @@ def conv(c):
     c.add("batch_norm", nn.BatchNorm2d(6), x)
     c.add("residual", type("R", (nn.Module,), {"__init__": lambda s: (nn.Module.__init__(s), setattr(s, "c", nn.Conv2d(6, 6, 3, padding=1)), None)[-1],
                                                 "forward": lambda s, a: F.relu(s.c(a) + a)})(), x)
+
+
+def static(per_channel=True):
+    """A quantizer of weights and activations to int8, calibrated on the arguments and some noise."""
+    return lambda module, args: quantized(module, args, get_symmetric_quantization_config(is_per_channel=per_channel))
+
+
+def dynamic(module, args):
+    return quantized(module, args, get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True))
+
+
+def quantized(module, args, config):
+    prepared = prepare_pt2e(export(module, args, strict=False).module(), XNNPACKQuantizer().set_global(config))
+    prepared(*args)
+    prepared(*(a + 0.3 * torch.randn_like(a) for a in args))
+    return convert_pt2e(prepared)
+
+
+def weight_only(bits, block):
+    """int8 activations quantised at run time, weights of 4 or 8 bits with a scale a row or a block of it."""
+
+    def apply(module, args):
+        config = Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int4 if bits == 4 else torch.int8,
+                                                       weight_granularity=PerGroup(block) if block else PerAxis(0))
+        quantize_(module, config)
+        return module
+
+    return apply
+
+
+@group
+def qs8(c):
+    x, i = torch.randn(3, 10), torch.randn(2, 8, 7, 6)
+    q = static()
+    c.add("linear", nn.Linear(10, 9), x, quantize=q)
+    c.add("linear_relu", nn.Sequential(nn.Linear(10, 19, bias=False), nn.ReLU(), nn.Linear(19, 4)), x, quantize=q)
+    c.add("linear_per_tensor", nn.Linear(10, 9), x, quantize=static(False))
+    c.add("conv", nn.Conv2d(8, 5, 3, padding=1), i, quantize=q)
+    c.add("conv_per_tensor_relu", nn.Sequential(nn.Conv2d(8, 5, 3, stride=2), nn.ReLU()), i, quantize=static(False))
+    c.add("conv_pointwise_relu6", nn.Sequential(nn.Conv2d(8, 16, 1), nn.ReLU6()), i, quantize=q)
+    c.add("conv_three_channels", nn.Conv2d(3, 6, 3, stride=2, padding=1), torch.randn(1, 3, 9, 9), quantize=q)
+    c.add("conv_groups", nn.Conv2d(8, 6, 3, padding=1, groups=2), i, quantize=q)
+    c.add("depthwise", nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU()), i, quantize=q)
+    c.add("depthwise_s2", nn.Conv2d(11, 11, 5, padding=2, stride=2, groups=11), torch.randn(1, 11, 8, 8), quantize=q)
+    c.add("transposed", nn.ConvTranspose2d(8, 4, 3, stride=2, padding=1), i, quantize=q)
+    c.add("add", lambda a, b: a + b, x, torch.randn(3, 10), quantize=q)
+    c.add("add_relu", lambda a, b: F.relu(a + b), x, torch.randn(10), quantize=q)
+    c.add("mul", lambda a, b: a * b, x, torch.randn(3, 10), quantize=q)
+    c.add("mul_relu", lambda a, b: F.relu(a * b), x, torch.randn(3, 10), quantize=q)
+    c.add("sub_mean", nn.Sequential(nn.Conv2d(8, 6, 1), nn.AdaptiveAvgPool2d(1)), i, quantize=q)
+    c.add("conv_bn_residual", type("R", (nn.Module,), {"__init__": lambda s: (nn.Module.__init__(s), setattr(s, "c", nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))), None)[-1],
+                                                        "forward": lambda s, a: F.relu(s.c(a) + a)})(), i, quantize=q)
+    c.add("conv_max_pool_cat", type("C", (nn.Module,), {"__init__": lambda s: (nn.Module.__init__(s), setattr(s, "c", nn.Conv2d(8, 4, 1)), setattr(s, "d", nn.Conv2d(8, 4, 1)), None)[-1],
+                                                         "forward": lambda s, a: F.max_pool2d(torch.cat([s.c(a), s.d(a)], 1), 2)})(), i, quantize=q)
+    c.add("conv_hardtanh_linear", nn.Sequential(nn.Conv2d(8, 3, 3), nn.Hardtanh(), nn.Flatten(), nn.Linear(60, 5)), i, quantize=q)
+    c.add("hardswish", nn.Sequential(nn.Conv2d(8, 6, 1), nn.Hardswish(), nn.Conv2d(6, 4, 1)), i, quantize=q)
+    c.add("leaky_relu", nn.Sequential(nn.Conv2d(8, 6, 1), nn.LeakyReLU(0.1), nn.Conv2d(6, 4, 1)), i, quantize=q)
+    c.add("sigmoid", nn.Sequential(nn.Linear(10, 6), nn.Sigmoid(), nn.Linear(6, 4)), x, quantize=q)
+    c.add("pad", nn.Sequential(nn.Conv2d(8, 4, 1), nn.ZeroPad2d(1), nn.Conv2d(4, 4, 3)), i, quantize=q)
+
+
+@group
+def qd8(c):
+    x = torch.randn(3, 64)
+    c.add("linear_qc8w", nn.Linear(64, 9), x, quantize=dynamic)
+    c.add("mlp_qc8w", nn.Sequential(nn.Linear(64, 33, bias=False), nn.ReLU(), nn.Linear(33, 5)), torch.randn(2, 3, 64), quantize=dynamic)
+    c.add("conv_qc8w", nn.Conv2d(8, 5, 3, padding=1), torch.randn(2, 8, 6, 5), quantize=dynamic)
+    c.add("linear_8da8w", nn.Linear(64, 9, bias=False), x, quantize=weight_only(8, 0))
+    c.add("linear_qc4w", nn.Linear(64, 9, bias=False), x, quantize=weight_only(4, 0))
+    c.add("linear_qb4w", nn.Linear(64, 9, bias=False), x, quantize=weight_only(4, 32))
+    c.add("linear_qb4w_bias", nn.Linear(128, 17), torch.randn(2, 5, 128), quantize=weight_only(4, 64))
+    c.add("rows", nn.Linear(64, 9, bias=False), x, dynamic=({0: Dim("n", min=1, max=9)},), quantize=weight_only(4, 32), calls=[(torch.randn(1, 64),), (torch.randn(9, 64),)])
+
+
+@group
+def half(c):
+    x = torch.randn(3, 10).to(torch.float16)
+    c.add("add", lambda a, b: F.relu(a + b), x, x + 1)
+    c.add("linear", nn.Linear(10, 6).to(torch.float16), x)
+    c.add("conv", nn.Conv2d(4, 3, 3, padding=1).to(torch.float16), torch.randn(1, 4, 5, 5).to(torch.float16))
+    c.add("softmax", lambda a: F.softmax(a * 2, -1), x)
+
+
+class Inverted(nn.Module):
+    """A block of MobileNetV3: expansion, depthwise convolution, squeeze and excitation, projection, residual."""
+
+    def __init__(self, c, e):
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(c, e, 1, bias=False), nn.BatchNorm2d(e), nn.Hardswish(),
+                               nn.Conv2d(e, e, 3, padding=1, groups=e, bias=False), nn.BatchNorm2d(e), nn.Hardswish())
+        self.s = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(e, 4, 1), nn.ReLU(), nn.Conv2d(4, e, 1), nn.Hardsigmoid())
+        self.p = nn.Sequential(nn.Conv2d(e, c, 1, bias=False), nn.BatchNorm2d(c))
+
+    def forward(self, x):
+        y = self.a(x)
+        return x + self.p(y * self.s(y))
+
+
+def network():
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU6(), Inverted(8, 16), nn.MaxPool2d(2), Inverted(8, 24),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+
+
+class Attention(nn.Module):
+    """A block of a transformer, written out."""
+
+    def __init__(self, d, heads):
+        super().__init__()
+        self.n, self.q, self.k, self.v, self.o = nn.LayerNorm(d), nn.Linear(d, d), nn.Linear(d, d), nn.Linear(d, d), nn.Linear(d, d)
+        self.m, self.heads = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, d)), heads
+
+    def forward(self, x):
+        b, t, d = x.shape
+        h = self.n(x)
+        q, k, v = (f(h).view(b, t, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, t, d)
+        x = x + self.o(y)
+        return x + self.m(x)
+
+
+@group
+def blocks(c):
+    i, x = torch.randn(1, 3, 16, 16), torch.randn(2, 5, 32)
+    c.add("network", network(), i)
+    c.add("network_qs8", network(), i, quantize=static())
+    c.add("attention", Attention(32, 4), x)
+    c.add("attention_qc8w", Attention(32, 4), x, quantize=dynamic)
+    c.add("attention_qb4w", Attention(32, 4), x, quantize=weight_only(4, 32))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,52 @@ typedef struct {
   const float *bias;
   int32_t m, n, k, k8, ldw, ldy, accumulate;
   int32_t column_units;
+  int32_t run;     // products that are summed in int32
+  int32_t blocks;  // sw is [k/run, n]: each run is scaled by itself
+  int8_t *out;     // instead of y: int8, rounded from (sum + ibias) * sw, plus zero
+  const int32_t *ibias;
+  int32_t zero, lo, hi;
 } gemm_args;
+
+// add_run adds the exact sums of one run of k to the f32 sums of 4 columns from j on.
+TT_INLINE v128_t add_run(const gemm_args *g, v128_t f, v128_t sums, int32_t run, int32_t j) {
+  v128_t s = wasm_f32x4_convert_i32x4(sums);
+  if (g->blocks) {
+    const float *d = g->sw + (size_t)run * (size_t)g->n + j;
+    if (j + 4 <= g->n) {
+      s = wasm_f32x4_mul(s, wasm_v128_load(d));
+    } else {
+      float v[4] = {0};
+      for (int32_t i = 0; i < g->n - j; i++) {
+        v[i] = d[i];
+      }
+      s = wasm_f32x4_mul(s, wasm_v128_load(v));
+    }
+  }
+  return wasm_f32x4_add(f, s);
+}
+
+// store_i8 writes min(4, cols) outputs of row i from column j on, from exact sums.
+TT_INLINE void store_i8(const gemm_args *g, int32_t i, int32_t j, v128_t sums, int32_t cols) {
+  int32_t s[4];
+  wasm_v128_store(s, sums);
+  int8_t *out = g->out + (size_t)i * (size_t)g->ldy + j;
+  for (int32_t c = 0; c < tt_min32(4, cols); c++) {
+    int32_t acc = g->ibias ? (int32_t)((uint32_t)s[c] + (uint32_t)g->ibias[j + c]) : s[c];
+    float f = (float)acc * g->sw[j + c], top = (float)(g->hi - g->zero);
+    v128_t v = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(wasm_f32x4_splat(f > top ? top : f)));
+    out[c] = (int8_t)tt_min32(g->hi, tt_max32(g->lo - g->zero, wasm_i32x4_extract_lane(v, 0)) + g->zero);
+  }
+}
+
+TT_INLINE void store(const gemm_args *g, int32_t i, int32_t j, v128_t f, v128_t sums, int32_t cols) {
+  if (g->out) {
+    store_i8(g, i, j, sums, cols);
+    return;
+  }
+  tt_store_row(g->y + (size_t)i * (size_t)g->ldy + j, f, g->sx[i], g->blocks ? 0 : g->sw + j, g->bias ? g->bias + j : 0,
+               cols, g->accumulate);
+}
 
 // unpack writes a panel from `cols` (1 to 4) rows of w; missing rows and the padding of k are zero.
 static TT_NOINLINE void unpack(int16_t *panel, const int8_t *w, int32_t cols, int32_t k, int32_t ldw) {
@@ -94,30 +139,26 @@ static TT_NOINLINE v128_t tile1(const int16_t *a, const int16_t *b, int32_t k8) 
 // rows_by_panel writes the outputs of rows [begin, end), begin even, for the panel of column j.
 static void rows_by_panel(const gemm_args *g, const int16_t *panel, int32_t j, int32_t begin, int32_t end) {
   int32_t cols = g->n - j;
-  const float *sw = g->sw + j;
-  const float *bias = g->bias ? g->bias + j : 0;
   int32_t i = begin;
   for (; i + 2 <= end; i += 2) {
     const int16_t *a = g->q + (size_t)i * (size_t)g->k8;
-    v128_t s[2];
-    tile2(a, panel, tt_min32(g->k8, TT_EXACT_K), s);
-    v128_t f0 = wasm_f32x4_convert_i32x4(s[0]), f1 = wasm_f32x4_convert_i32x4(s[1]);
-    for (int32_t k = TT_EXACT_K; k < g->k8; k += TT_EXACT_K) {
-      tile2(a + k * 2, panel + k * 4, tt_min32(g->k8 - k, TT_EXACT_K), s);
-      f0 = wasm_f32x4_add(f0, wasm_f32x4_convert_i32x4(s[0]));
-      f1 = wasm_f32x4_add(f1, wasm_f32x4_convert_i32x4(s[1]));
+    v128_t s[2], f0 = wasm_f32x4_const_splat(0), f1 = f0;
+    for (int32_t k = 0, r = 0; k < g->k8; k += g->run, r++) {
+      tile2(a + k * 2, panel + k * 4, tt_min32(g->k8 - k, g->run), s);
+      f0 = add_run(g, f0, s[0], r, j);
+      f1 = add_run(g, f1, s[1], r, j);
     }
-    float *y = g->y + (size_t)i * (size_t)g->ldy + j;
-    tt_store_row(y, f0, g->sx[i], sw, bias, cols, g->accumulate);
-    tt_store_row(y + g->ldy, f1, g->sx[i + 1], sw, bias, cols, g->accumulate);
+    store(g, i, j, f0, s[0], cols);
+    store(g, i + 1, j, f1, s[1], cols);
   }
   if (i < end) {
     const int16_t *a = g->q + (size_t)i * (size_t)g->k8;
-    v128_t f = wasm_f32x4_convert_i32x4(tile1(a, panel, tt_min32(g->k8, TT_EXACT_K)));
-    for (int32_t k = TT_EXACT_K; k < g->k8; k += TT_EXACT_K) {
-      f = wasm_f32x4_add(f, wasm_f32x4_convert_i32x4(tile1(a + k, panel + k * 4, tt_min32(g->k8 - k, TT_EXACT_K))));
+    v128_t s, f = wasm_f32x4_const_splat(0);
+    for (int32_t k = 0, r = 0; k < g->k8; k += g->run, r++) {
+      s = tile1(a + k, panel + k * 4, tt_min32(g->k8 - k, g->run));
+      f = add_run(g, f, s, r, j);
     }
-    tt_store_row(g->y + (size_t)i * (size_t)g->ldy + j, f, g->sx[i], sw, bias, cols, g->accumulate);
+    store(g, i, j, f, s, cols);
   }
 }
 
@@ -208,10 +249,9 @@ static void direct_body(const void *args, int32_t begin, int32_t end) {
     for (int32_t i = 0; i < g->m; i++) {
       int32_t height = (i | 1) < g->m ? 2 : 1;
       const int16_t *a = g->q + (size_t)(i & ~1) * (size_t)g->k8 + (i & 1) * 8;
-      v128_t f = wasm_f32x4_const_splat(0);
-      for (int32_t k = 0; k < g->k; k += TT_EXACT_K) {
-        int32_t run = tt_min32(g->k - k, TT_EXACT_K);
-        v128_t s;
+      v128_t s, f = wasm_f32x4_const_splat(0);
+      for (int32_t k = 0, r = 0; k < g->k; k += g->run, r++) {
+        int32_t run = tt_min32(g->k - k, g->run);
         if (cols == 4) {
           s = direct4(a + k * height, height, w + k, g->ldw, run);
         } else {
@@ -219,24 +259,52 @@ static void direct_body(const void *args, int32_t begin, int32_t end) {
                               cols > 1 ? direct1(a + k * height, height, w + k + g->ldw, run) : 0,
                               cols > 2 ? direct1(a + k * height, height, w + k + 2 * g->ldw, run) : 0, 0);
         }
-        f = wasm_f32x4_add(f, wasm_f32x4_convert_i32x4(s));
+        f = add_run(g, f, s, r, j);
       }
-      tt_store_row(g->y + (size_t)i * (size_t)g->ldy + j, f, g->sx[i], g->sw + j, g->bias ? g->bias + j : 0, cols,
-                   g->accumulate);
+      store(g, i, j, f, s, cols);
     }
   }
 }
 
+static void multiply(gemm_args *g) {
+  if (g->m <= 0 || g->n <= 0 || g->k <= 0) {
+    return;
+  }
+  g->k8 = tt_round8(g->k);
+  g->column_units = (g->n + COLS - 1) / COLS;
+  if (g->m < 4) {
+    parallel_for(direct_body, g, (g->n + 3) / 4, 1 + 200000 / (g->m * (g->k + 1)));
+    return;
+  }
+  int64_t unit = (int64_t)tt_min32(g->m, ROWS) * COLS * (g->k + 1);
+  parallel_for(packed_body, g, g->column_units * ((g->m + ROWS - 1) / ROWS), (int32_t)(1 + 400000 / unit));
+}
+
 void i8_gemm(void *y, void *q, void *sx, void *w, void *sw, void *bias, int32_t m, int32_t n, int32_t k, int32_t ldw,
              int32_t ldy, int32_t accumulate) {
-  gemm_args g = {y, q, sx, w, sw, bias, m, n, k, tt_round8(k), ldw, ldy, accumulate, (n + COLS - 1) / COLS};
-  if (m <= 0 || n <= 0) {
-    return;
-  }
-  if (m < 4) {
-    parallel_for(direct_body, &g, (n + 3) / 4, 1 + 200000 / (m * (k + 1)));
-    return;
-  }
-  int64_t unit = (int64_t)tt_min32(m, ROWS) * COLS * (k + 1);
-  parallel_for(packed_body, &g, g.column_units * ((m + ROWS - 1) / ROWS), (int32_t)(1 + 400000 / unit));
+  gemm_args g = {
+      .y = y, .q = q, .sx = sx, .w = w, .sw = sw, .bias = bias, .m = m, .n = n, .k = k, .ldw = ldw, .ldy = ldy};
+  g.accumulate = accumulate;
+  g.run = TT_EXACT_K;
+  multiply(&g);
+}
+
+// Activations of at most 255 in magnitude are summed exactly over any k that is supported.
+#define TT_EXACT_K_I9 65536
+
+void qd8_gemm(void *y, void *q, void *sx, void *w, void *sw, void *bias, int32_t m, int32_t n, int32_t k, int32_t block,
+              int32_t ldy) {
+  gemm_args g = {
+      .y = y, .q = q, .sx = sx, .w = w, .sw = sw, .bias = bias, .m = m, .n = n, .k = k, .ldw = k, .ldy = ldy};
+  g.run = block > 0 ? block : TT_EXACT_K_I9;
+  g.blocks = block > 0;
+  multiply(&g);
+}
+
+void qs8_gemm(void *y, void *q, void *w, void *scale, void *bias, int32_t m, int32_t n, int32_t k, int32_t ldy,
+              int32_t zero, int32_t lo, int32_t hi) {
+  gemm_args g = {.out = y, .q = q, .w = w, .sw = scale, .ibias = bias, .m = m, .n = n, .k = k, .ldw = k, .ldy = ldy};
+  g.run = TT_EXACT_K_I9;
+  g.zero = zero, g.lo = lo, g.hi = hi;
+  multiply(&g);
 }

@@ -191,3 +191,45 @@ void i8_rows(void *y, void *w, void *sw, void *index, int32_t m, int32_t rows, i
 
 __attribute__((export_name("q4_rows")))
 void q4_rows(void *y, void *w, void *d, void *minimum, void *index, int32_t m, int32_t rows, int32_t k, int32_t ldy);
+
+__attribute__((export_name("im2col")))
+void im2col(void *dst, void *x, void *window, int32_t h, int32_t w, int32_t pixel, int32_t bytes, int32_t first, int32_t rows);
+
+__attribute__((export_name("f32_dwconv")))
+void f32_dwconv(void *y, void *x, void *weight, void *bias, void *window, int32_t n, int32_t h, int32_t w, int32_t c, int32_t multiplier, float lo, float hi);
+
+__attribute__((export_name("f32_pool")))
+void f32_pool(void *y, void *x, void *window, int32_t n, int32_t h, int32_t w, int32_t c, int32_t mean);
+
+__attribute__((export_name("i8_max_pool")))
+void i8_max_pool(void *y, void *x, void *window, int32_t n, int32_t h, int32_t w, int32_t c);
+
+__attribute__((export_name("i8_im2col")))
+void i8_im2col(void *q, void *sx, void *x, void *scales, void *zeros, int32_t zero, void *window, int32_t h, int32_t w, int32_t c, int32_t from, int32_t count, int32_t first, int32_t rows);
+
+__attribute__((export_name("qs8_gemm")))
+void qs8_gemm(void *y, void *q, void *w, void *scale, void *bias, int32_t m, int32_t n, int32_t k, int32_t ldy, int32_t zero, int32_t lo, int32_t hi);
+
+__attribute__((export_name("qd8_gemm")))
+void qd8_gemm(void *y, void *q, void *sx, void *w, void *sw, void *bias, int32_t m, int32_t n, int32_t k, int32_t block, int32_t ldy);
+
+__attribute__((export_name("qs8_dwconv")))
+void qs8_dwconv(void *y, void *x, void *weight, void *bias, void *scale, void *window, int32_t n, int32_t h, int32_t w, int32_t c, int32_t x_zero, int32_t zero, int32_t lo, int32_t hi);
+
+__attribute__((export_name("i8_quantize")))
+void i8_quantize(void *y, void *x, float inverse, int32_t zero, int32_t n);
+
+__attribute__((export_name("i8_quantize_rows")))
+void i8_quantize_rows(void *y, void *scale, void *zero, void *x, int32_t m, int32_t k);
+
+__attribute__((export_name("i8_dequantize")))
+void i8_dequantize(void *y, void *x, float scale, int32_t zero, int32_t n);
+
+__attribute__((export_name("u8_lookup")))
+void u8_lookup(void *y, void *x, void *table, int32_t n);
+
+__attribute__((export_name("qs8_add")))
+void qs8_add(void *y, void *a, void *b, int32_t bias, int32_t am, int32_t bm, int32_t shift, int32_t zero, int32_t n);
+
+__attribute__((export_name("qs8_mul")))
+void qs8_mul(void *y, void *a, void *b, int32_t az, int32_t bz, float scale, int32_t zero, int32_t n);
