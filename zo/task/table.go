@@ -1,9 +1,12 @@
-// Package task turns a table of texts and labels into training examples.
+// Package task turns tables into training examples, and judges answers.
 //
-// A table is a CSV, TSV or JSONL file. Each row is rendered through a prompt
-// template that ends in {label} ("{text} It was {label}"); each label has a
-// verbalizer, a word of one token that stands for it at that place. Build gives
-// the tokenised prompts, says everything that is wrong with the data before any
+// A table is a CSV, TSV, JSONL or JSON file. In a task of labels each row is rendered
+// through a prompt template that ends in {label} ("{text} It was {label}"); each
+// label has a verbalizer, a word of one token that stands for it at that place. In a
+// choice the prompt is followed by one of several options, in a completion by an
+// answer of any length, of which every token is scored; conversations go through the
+// model's chat template. Tasks lists templates for published data sets. Build gives
+// the tokenised examples, says everything that is wrong with the data before any
 // training (with row numbers), and splits off validation rows. Sampler draws
 // batches. Both are deterministic functions of a seed, on every machine and in
 // every later version (see rng.go).
@@ -14,7 +17,6 @@ package task
 import (
 	"bytes"
 	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +43,7 @@ const (
 	CSV   Format = "csv"   // RFC 4180, with quoting
 	TSV   Format = "tsv"   // tabs between values, no quoting
 	JSONL Format = "jsonl" // one JSON object a line
+	JSON  Format = "json"  // a list of objects, alone or under "data"; or an object of objects
 )
 
 // ReadOptions says how a table file is read. The zero value takes the format
@@ -94,8 +97,10 @@ func FormatOf(name string) (Format, error) {
 		return TSV, nil
 	case ".jsonl", ".ndjson":
 		return JSONL, nil
+	case ".json":
+		return JSON, nil
 	}
-	return "", fmt.Errorf("%s: cannot tell the format from the name: say csv, tsv or jsonl", name)
+	return "", fmt.Errorf("%s: cannot tell the format from the name: say csv, tsv, jsonl or json", name)
 }
 
 // ReadTable reads a table. name is used in messages and to guess the format.
@@ -130,8 +135,10 @@ func ReadTable(r io.Reader, name string, o ReadOptions) (*Table, error) {
 		})
 	case JSONL:
 		err = p.lines(data, p.object)
+	case JSON:
+		err = p.document(data, 1)
 	default:
-		err = fmt.Errorf("%s: unknown format %q (csv, tsv and jsonl are read)", name, o.Format)
+		err = fmt.Errorf("%s: unknown format %q (csv, tsv, jsonl and json are read)", name, o.Format)
 	}
 	if err != nil {
 		return nil, err
@@ -139,7 +146,7 @@ func ReadTable(r io.Reader, name string, o ReadOptions) (*Table, error) {
 	if len(p.t.Rows) == 0 {
 		return nil, fmt.Errorf("%s: no rows", name)
 	}
-	if o.Format == JSONL {
+	if o.Format == JSONL || o.Format == JSON {
 		for i := range p.t.Rows { // columns that turned up later are empty before
 			r := &p.t.Rows[i]
 			for len(r.Values) < len(p.t.Columns) {
@@ -274,72 +281,6 @@ func (p *tableReader) add(values []string, line int, off int64) error {
 	}
 	p.t.Rows = append(p.t.Rows, Row{Line: line, Values: values})
 	return nil
-}
-
-// object takes a line of JSONL. Strings are taken as they are, null is empty,
-// everything else keeps its JSON text.
-func (p *tableReader) object(line []byte, n int, off int64) error {
-	dec := json.NewDecoder(bytes.NewReader(line))
-	bad := func(err error) error { return p.fail(n, off+dec.InputOffset(), err, "invalid JSON") }
-	tok, err := dec.Token()
-	if err != nil {
-		return bad(err)
-	}
-	if tok != json.Delim('{') {
-		return p.fail(n, off, nil, "not a JSON object")
-	}
-	if p.index == nil {
-		p.index = map[string]int{}
-	}
-	values := make([]string, len(p.t.Columns))
-	seen := map[string]bool{}
-	for dec.More() {
-		tok, err := dec.Token()
-		if err != nil {
-			return bad(err)
-		}
-		key := tok.(string) // the decoder allows nothing else here
-		if seen[key] {
-			return p.fail(n, off+dec.InputOffset(), nil, "key %q appears twice", key)
-		}
-		seen[key] = true
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil {
-			return bad(err)
-		}
-		v := string(raw)
-		switch {
-		case raw[0] == '"':
-			if err := json.Unmarshal(raw, &v); err != nil {
-				return bad(err)
-			}
-		case v == "null":
-			v = ""
-		}
-		if len(v) > MaxField {
-			return p.fail(n, off, nil, "%q has %d bytes, the limit is %d", key, len(v), MaxField)
-		}
-		i, ok := p.index[key]
-		if !ok {
-			if i = len(p.t.Columns); i == MaxColumns {
-				return p.fail(n, off, nil, "more than %d different keys", MaxColumns)
-			}
-			p.index[key] = i
-			p.t.Columns = append(p.t.Columns, key)
-			values = append(values, "")
-		}
-		values[i] = v
-	}
-	if _, err := dec.Token(); err != nil {
-		return bad(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return p.fail(n, off+dec.InputOffset(), nil, "more than one value in the line")
-	}
-	if len(values) == 0 {
-		return p.fail(n, off, nil, "empty object")
-	}
-	return p.add(values, n, off)
 }
 
 // Column finds a column by its name or, failing that, by its number from 1.

@@ -152,59 +152,12 @@ func parseSize(s string) (int64, error) {
 	return int64(n), nil
 }
 
-// dataFlags say which rows to read.
-type dataFlags struct {
-	data, format, text, label, template, verbalizers, labels, val string
-	valRows, trainRows                                            int
-}
-
-func (f *flags) dataFlags() *dataFlags {
-	d := &dataFlags{}
-	f.StringVar(&d.data, "data", "", "the rows: a .csv, .tsv or .jsonl `file`")
-	f.StringVar(&d.format, "format", "", "`csv|tsv|jsonl` (default: by the file's name)")
-	f.StringVar(&d.text, "text-column", "text", "the `column` that holds the text")
-	f.StringVar(&d.label, "label-column", "label", "the `column` that holds the label")
-	f.StringVar(&d.template, "template", "{text} It was {label}", "the `prompt`, with {text} and {label}")
-	f.StringVar(&d.verbalizers, "verbalizers", "", "the `words` that stand for the labels in the prompt, in order, separated by commas: 'terrible,great'")
-	f.StringVar(&d.labels, "labels", "", "the `labels` as the file has them, or names for 0, 1, ... in it: 'negative,positive'")
-	f.StringVar(&d.val, "val", "", "validation rows: another `file` of the same form")
-	f.IntVar(&d.valRows, "val-rows", 0, "hold `N` rows of --data out for validation")
-	f.IntVar(&d.trainRows, "train-rows", 0, "use at most `N` training rows")
-	return d
-}
-
-// params makes parameters of the flags, and the mounts that they need.
-func (d *dataFlags) params(window int, seed int64) (p host.DataParams, mounts []host.Mount, err error) {
-	path, err := inputFile("--data", d.data)
-	if err != nil {
-		return p, nil, err
-	}
-	p = host.DataParams{Path: path, Format: d.format, TextColumn: d.text, LabelColumn: d.label, Template: d.template,
-		Verbalizers: list(d.verbalizers), Labels: list(d.labels), TrainRows: d.trainRows, Window: window, Seed: seed}
-	mounts = append(mounts, host.File(path))
-	switch {
-	case d.val != "" && d.valRows != 0:
-		return p, nil, usagef("--val and --val-rows exclude each other")
-	case d.valRows < 0 || d.trainRows < 0:
-		return p, nil, usagef("--val-rows and --train-rows must not be negative")
-	case d.val != "":
-		val, err := inputFile("--val", d.val)
-		if err != nil {
-			return p, nil, err
-		}
-		p.Val = &host.ValParams{Path: val}
-		mounts = append(mounts, host.File(val))
-	case d.valRows > 0:
-		p.Val = &host.ValParams{Rows: d.valRows}
-	}
-	return p, mounts, nil
-}
-
 // trainFlags are the run's knobs.
 type trainFlags struct {
 	estimator, lr, schedule, modules, layers string
 	queries, batch, rank, steps, rows        int
-	evalEvery, evalRows                      int
+	evalEvery, evalRows, answerRows          int
+	objective                                string
 	eps, alpha, minutes                      float64
 	seed                                     int64
 }
@@ -227,6 +180,8 @@ func (f *flags) trainFlags() *trainFlags {
 	f.Int64Var(&t.seed, "seed", 0, "seed of everything that is drawn")
 	f.IntVar(&t.evalEvery, "eval-every", 0, "evaluate every `N` steps (0: the module's default)")
 	f.IntVar(&t.evalRows, "eval-rows", 0, "use at most `N` validation rows each time (0: all)")
+	f.IntVar(&t.answerRows, "answer-rows", 0, "generate at most `N` answers each time, where the metric needs them (0: 32)")
+	f.StringVar(&t.objective, "objective", "", "`nll|likelihood|error|f1`: what is lowered; likelihood runs only the right option of a choice, error and f1 count wrong answers (default nll)")
 	return t
 }
 
@@ -234,7 +189,7 @@ func (f *flags) trainFlags() *trainFlags {
 func (t *trainFlags) params(f *flags) (p host.TrainParams, err error) {
 	p = host.TrainParams{Estimator: t.estimator, Queries: t.queries, Batch: t.batch, Eps: t.eps, Schedule: t.schedule, Rank: t.rank,
 		Alpha: t.alpha, Modules: list(t.modules), Steps: t.steps, Rows: t.rows, Minutes: t.minutes, Seed: t.seed,
-		EvalEvery: t.evalEvery, EvalRows: t.evalRows, LR: host.AutoLR}
+		EvalEvery: t.evalEvery, EvalRows: t.evalRows, AnswerRows: t.answerRows, Objective: t.objective, LR: host.AutoLR}
 	for _, v := range []struct {
 		name  string
 		value float64
@@ -243,8 +198,8 @@ func (t *trainFlags) params(f *flags) (p host.TrainParams, err error) {
 			return p, usagef("--%s %v: want more than 0", v.name, v.value)
 		}
 	}
-	if t.steps < 0 || t.rows < 0 || !(t.minutes >= 0) || math.IsInf(t.minutes, 0) || t.evalEvery < 0 || t.evalRows < 0 {
-		return p, usagef("--steps, --rows, --minutes, --eval-every and --eval-rows must not be negative")
+	if t.steps < 0 || t.rows < 0 || !(t.minutes >= 0) || math.IsInf(t.minutes, 0) || t.evalEvery < 0 || t.evalRows < 0 || t.answerRows < 0 {
+		return p, usagef("--steps, --rows, --minutes, --eval-every, --eval-rows and --answer-rows must not be negative")
 	}
 	given := 0
 	for _, set := range []bool{t.steps > 0, t.rows > 0, t.minutes > 0} {

@@ -58,7 +58,8 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"train", "--model M.gguf --data D.csv --out DIR", "fine-tune a model; writes run.json, metrics.jsonl, replay.log and adapter/", train},
-		{"eval", "--model M --data D.csv [--adapter DIR]", "accuracy and loss on validation rows", eval},
+		{"eval", "--model M --data D.csv [--adapter DIR]", "accuracy, loss and the task's metric on validation rows", eval},
+		{"data", "--model M --data D.csv", "show rows as the model will see them, with what is scored, and what is wrong with them", dataCommand},
 		{"generate", "--model M --prompt S [--adapter DIR]", "continue a prompt", generate},
 		{"tokenize", "--model M < lines", "token ids, one JSON array a line", tokenize},
 		{"build", "--model M --out P.pte", "write the program that train would use, and its weights as P.ptd", build},

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"text/tabwriter"
 
 	"tabtune/host"
 )
@@ -50,12 +48,7 @@ func train(ctx context.Context, a *app, args []string) error {
 	if f.json {
 		return a.printJSON(raw)
 	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "\taccuracy\tloss\t\n")
-	fmt.Fprintf(w, "before\t%.3f\t%.4f\t\n", result.ZeroShot.Accuracy, result.ZeroShot.Loss)
-	fmt.Fprintf(w, "after\t%.3f\t%.4f\t\n", result.Accuracy, result.Loss)
-	fmt.Fprintf(w, "best, step %d\t%.3f\t%.4f\t\n", result.Best.Step, result.Best.Accuracy, result.Best.Loss)
-	if err := w.Flush(); err != nil {
+	if err := a.printScores(s.info.Kind, result); err != nil {
 		return err
 	}
 	if h := result.Head; h != nil {
@@ -80,6 +73,7 @@ type session struct {
 	data     *host.DataParams
 	ignore   []string // codes of warnings that say nothing here
 	mounts   []host.Mount
+	info     host.DataInfo
 	engine   engine
 	progress progress
 }
@@ -142,11 +136,8 @@ func (s *session) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	labels := make([]string, len(data.Labels))
-	for i, l := range data.Labels {
-		labels[i] = fmt.Sprintf("%s as %q", l.Name, l.Verbalizer)
-	}
-	s.progress.printf("%d training and %d validation rows; labels: %s", data.TrainRows, data.ValRows, strings.Join(labels, ", "))
+	s.info = data
+	s.progress.printf("%d training and %d validation rows; %s", data.TrainRows, data.ValRows, kindText(data))
 	for _, w := range data.Warnings {
 		if !slices.Contains(s.ignore, w.Code) {
 			s.progress.printf("warning: %s", w.Message)
@@ -178,7 +169,7 @@ func (s *session) trainEvent(e host.TrainEvent) error {
 		if e.Best {
 			best = "  best so far"
 		}
-		s.progress.printf("step %4d  validation accuracy %.3f  loss %.4f%s", e.Step, e.Accuracy, e.Loss, best)
+		s.progress.printf("step %4d  validation %s%s", e.Step, scoreText(s.info.Kind, e.Accuracy, e.Loss, e.Metrics), best)
 	case "step":
 		total := int64(e.Steps)
 		if total == 0 { // a run by time: the module knows how long is left
@@ -198,9 +189,13 @@ func eval(ctx context.Context, a *app, args []string) error {
 	m, d := f.modelFlags(), f.dataFlags()
 	adapter := f.String("adapter", "", "the adapter's `folder`, or a run's")
 	seed := f.Int64("seed", 0, "seed of the split, when --val-rows is given: the one that train was given")
+	answerRows := f.Int("answer-rows", 0, "generate at most `N` answers, where the metric needs them (0: all)")
 	predictions := f.String("predictions", "", "write every row's prediction to this `file`, one JSON object a line")
 	if _, err := f.parse(args, 0); err != nil {
 		return err
+	}
+	if *answerRows < 0 {
+		return usagef("--answer-rows %d: must not be negative", *answerRows)
 	}
 	s, err := newSession(a, m, d, *seed)
 	if err != nil {
@@ -221,8 +216,12 @@ func eval(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	defer s.close()
-	result, raw, err := runTask[host.EvalResult](ctx, s.engine, "eval", map[string]string{"split": "val"}, func(p host.Progress) error {
-		s.progress.update("eval", p.Done, p.Total, fmt.Sprintf("%d of %d rows", p.Done, p.Total), -1)
+	params := map[string]any{"split": "val"}
+	if *answerRows > 0 {
+		params["answerRows"] = *answerRows
+	}
+	result, raw, err := runTask[host.EvalResult](ctx, s.engine, "eval", params, func(p host.Progress) error {
+		s.progress.update("eval", p.Done, p.Total, fmt.Sprintf("%s, %d of %d", p.Phase, p.Done, p.Total), -1)
 		return nil
 	})
 	s.progress.clear()
@@ -242,7 +241,7 @@ func eval(ctx context.Context, a *app, args []string) error {
 		delete(object, "predictions")
 		return a.printJSON(object)
 	}
-	_, err = fmt.Fprintf(a.out, "accuracy %.3f  loss %.4f  %d rows\n", result.Accuracy, result.Loss, result.Rows)
+	_, err = fmt.Fprintf(a.out, "%s  %d rows\n", scoreText(s.info.Kind, result.Accuracy, result.Loss, result.Metrics), result.Rows)
 	return err
 }
 
