@@ -34,11 +34,16 @@ build: module page ## bin/tabtune, with the module and the page in it
 	CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o bin/tabtune ./host/cmd/tabtune
 	@scripts/sizes.sh
 
+# Inlining is off (-l), which makes Go's WebAssembly a seventh smaller to download, but where loops over weights live.
+HOT := tabtune/lora tabtune/lora/gguf tabtune/lora/internal/half tabtune/internal/... crypto/internal/fips140/sha256 encoding/binary \
+  internal/byteorder crypto/internal/fips140deps/byteorder math math/bits
+SMALL := -gcflags=all=-l $(foreach p,$(HOT),-gcflags=$(p)=)
+
 # The one module: the page and the host embed the same bytes. No VCS stamp, so that equal sources give equal bytes.
 .PHONY: module
 module:
 	@scripts/need.sh go
-	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -buildvcs=false -ldflags="-s -w" -o host/dist/tabtune.wasm ./wasm
+	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -buildvcs=false -ldflags="-s -w" $(SMALL) -o host/dist/tabtune.wasm ./wasm
 
 .PHONY: page
 page: module
@@ -67,8 +72,9 @@ conformance: build fetch ## compare with the stock ExecuTorch runtime and Huggin
 	@conformance/run.sh
 
 .PHONY: bench
-bench: build fetch ## measure kernels, forward pass and training steps
-	bin/tabtune bench --model "$(TABTUNE_ASSETS)/SmolLM2-135M-Instruct.Q4_1.gguf" $(BENCHFLAGS)
+bench: build fetch ## measure beside onnxruntime-web, wllama, ExecuTorch and PyTorch (installed once), write docs/BENCHMARKS.md
+	@scripts/need.sh go node npm python chromium
+	go run ./web/cmd/bench $(BENCHFLAGS)
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser for FUZZTIME each (30s)

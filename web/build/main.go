@@ -34,7 +34,7 @@ func main() {
 	b := builder{}
 	flag.StringVar(&b.out, "out", "web/dist", "folder to fill")
 	flag.StringVar(&b.module, "module", "", "built tabtune.wasm to copy; empty: build it")
-	flag.IntVar(&b.quality, "brotli", 9, "brotli level, 0 to 11; -1 writes no compressed copies")
+	flag.IntVar(&b.quality, "brotli", 11, "brotli level, 0 to 11; -1 writes no compressed copies")
 	flag.BoolVar(&b.sources, "sources", false, "generate sources, build nothing")
 	flag.Parse()
 	if err := b.run(); err != nil {
@@ -176,7 +176,7 @@ func (b *builder) page() error {
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "page.wasm")
-	if _, err := command([]string{"GOOS=js", "GOARCH=wasm"}, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, "./web/page"); err != nil {
+	if _, err := command([]string{"GOOS=js", "GOARCH=wasm"}, "go", "build", "-trimpath", "-ldflags=-s -w", "-gcflags=all=-l", "-o", out, "./web/page"); err != nil {
 		return err
 	}
 	if err := b.copy("page.wasm", out); err != nil {
@@ -254,16 +254,10 @@ func (b *builder) reactor() error {
 	if b.module != "" {
 		return b.copy("tabtune.wasm", b.module)
 	}
-	tmp, err := os.MkdirTemp("", "tabtune-module")
-	if err != nil {
+	if _, err := command(nil, "make", "-s", "module"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
-	out := filepath.Join(tmp, "tabtune.wasm")
-	if _, err := command([]string{"GOOS=wasip1", "GOARCH=wasm"}, "go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", out, "./wasm"); err != nil {
-		return err
-	}
-	return b.copy("tabtune.wasm", out)
+	return b.copy("tabtune.wasm", "host/dist/tabtune.wasm")
 }
 
 func (b *builder) copy(name, src string) error {
@@ -337,7 +331,7 @@ func pack(ext string, data []byte, quality int) ([]byte, error) {
 		Close() error
 	}
 	if ext == ".br" {
-		w = brotli.NewWriterOptions(&out, brotli.WriterOptions{Quality: quality, LGWin: 22})
+		w = brotli.NewWriterOptions(&out, brotli.WriterOptions{Quality: quality, LGWin: 24})
 	} else {
 		var err error
 		if w, err = gzip.NewWriterLevel(&out, gzip.BestCompression); err != nil {
