@@ -2,17 +2,22 @@ package session
 
 import (
 	"fmt"
+	"maps"
 	"slices"
-	"tabtune/engine/kernel"
+	"strings"
 
+	"tabtune/engine/kernel"
 	"tabtune/lora"
 	"tabtune/wasm/rpc"
-	"tabtune/zo"
 )
 
 type benchParams struct {
 	trainParams
-	Seconds float64 `json:"seconds"` // about so long for each thing
+	Seconds float64  `json:"seconds"` // about so long for each thing
+	Only    []string `json:"only"`    // contestants to compare with the last of them; empty: all comparisons
+	Threads int      `json:"threads"` // 0: all
+	Tokens  int      `json:"tokens"`  // of a row, 0: 64
+	Turns   int      `json:"turns"`   // of each contestant at least, 0: 3
 }
 
 // benchRow is one measurement. Ratio compares it with the row named in Against,
@@ -24,13 +29,14 @@ type benchRow struct {
 	Spread  float64 `json:"spread"` // (largest - smallest) / median
 	Ratio   float64 `json:"ratio"`
 	Against string  `json:"against"`
+	What    string  `json:"what"`
 }
 
 // contestant is one thing to time: run does work units of it.
 type contestant struct {
-	name, unit string
-	work       float64
-	run        func() error
+	name, what, unit string
+	work             float64
+	run              func() error
 }
 
 // bench measures on the open model, without data: every comparison's sides take
@@ -46,30 +52,99 @@ func (s *Session) bench(t *rpc.Task, p benchParams) (map[string]any, error) {
 	if !(p.Seconds > 0 && p.Seconds <= 3600) {
 		return nil, invalid("seconds: %g, want 0 to 3600", p.Seconds)
 	}
-	b := &bencher{s: s, t: t, m: m, seconds: p.Seconds, threads: s.dev.Threads()}
-	defer s.dev.SetThreads(b.threads)
+	b := &bencher{s: s, t: t, m: m, p: p, threads: s.dev.Threads()}
+	if p.Threads < 0 || p.Threads > b.threads {
+		return nil, invalid("threads: %d, want 1 to %d", p.Threads, b.threads)
+	}
+	if b.p.Turns == 0 {
+		b.p.Turns = 3
+	}
+	if b.p.Tokens == 0 {
+		b.p.Tokens = benchTokens
+	}
+	if b.p.Tokens < 1 || b.p.Tokens > m.ckpt.Config.Context {
+		return nil, invalid("tokens: %d, want 1 to the model's context %d", p.Tokens, m.ckpt.Config.Context)
+	}
+	if b.p.Queries == 0 {
+		b.p.Queries = 4
+	}
+	if b.p.Batch == 0 {
+		b.p.Batch = 4
+	}
+	if b.p.Queries < 1 || b.p.Queries > 1024 || b.p.Batch < 1 || b.p.Batch > 1024 {
+		return nil, invalid("queries %d, batch %d: want 1 to 1024", p.Queries, p.Batch)
+	}
+	groups := [][]string{{"forward", "gemm"}, {"forward", "forward_1"}, {"prge", "sequential"}, {"prge_top", "prge"}}
+	if b.threads == 1 {
+		groups = slices.Delete(groups, 1, 2)
+	}
+	if m.dtype == lora.F32 {
+		groups = append(groups, []string{"prge", "mezo"})
+	}
+	if len(p.Only) > 0 {
+		groups = [][]string{p.Only}
+	}
+	if p.Threads > 0 {
+		s.dev.SetThreads(p.Threads)
+		defer s.dev.SetThreads(b.threads)
+		b.threads = p.Threads
+	}
 	s.dropRunner()
-	steps := []func() error{b.forward, b.threadScaling, func() error { return b.steps(p.trainParams) }}
-	for i, step := range steps {
-		if err := t.Emit(progress{"progress", "bench", int64(i), int64(len(steps))}); err != nil {
+	for i, names := range groups {
+		if err := t.Emit(progress{"progress", "bench", int64(i), int64(len(groups))}); err != nil {
 			return nil, err
 		}
-		if err := step(); err != nil {
+		if err := b.group(names); err != nil {
 			return nil, err
 		}
 	}
-	b.rows = append(b.rows, benchRow{Name: "peak device memory", Value: float64(s.dev.Peak()) / 1e6, Unit: "MB",
-		Ratio: float64(s.dev.Peak()) / float64(m.info.FileBytes), Against: "model file"})
-	return map[string]any{"rows": b.rows, "threads": b.threads}, nil
+	return map[string]any{"rows": b.rows, "threads": b.threads, "weightBytes": m.bytes, "peakBytes": s.dev.Peak()}, nil
 }
 
 type bencher struct {
 	s       *Session
 	t       *rpc.Task
 	m       *model
-	seconds float64
+	p       benchParams
 	threads int
 	rows    []benchRow
+	free    []func()
+}
+
+// group compares contestants by name.
+func (b *bencher) group(names []string) error {
+	defer func() {
+		for _, f := range b.free {
+			f()
+		}
+		b.free = nil
+	}()
+	makers := map[string]func() (contestant, error){
+		"forward": b.forward, "forward_1": b.forwardOnOne, "gemm": b.gemm, "prge": b.prge, "prge_top": b.prgeTop, "sequential": b.sequential, "mezo": b.mezo,
+	}
+	var cs []contestant
+	for _, name := range names {
+		make, ok := makers[name]
+		if !ok {
+			return invalid("only: %q, want %s", name, strings.Join(slices.Sorted(maps.Keys(makers)), ", "))
+		}
+		c, err := make()
+		if err != nil {
+			return err
+		}
+		c.name = name
+		cs = append(cs, c)
+	}
+	return b.compare(cs...)
+}
+
+// runner is a program that lives as long as the group.
+func (b *bencher) runner(spec lora.Spec) (*runner, error) {
+	r, err := b.s.newRunner(spec)
+	if err == nil {
+		b.free = append(b.free, r.close)
+	}
+	return r, err
 }
 
 // compare times the contestants in turns and adds a row for each, with its
@@ -81,7 +156,7 @@ func (b *bencher) compare(cs ...contestant) error {
 			return err
 		}
 	}
-	for spent := 0.0; spent < b.seconds*float64(len(cs)) || len(times[0]) < 3; {
+	for spent := 0.0; spent < b.p.Seconds*float64(len(cs)) || len(times[0]) < b.p.Turns; {
 		for i, c := range cs {
 			began := b.s.now()
 			if err := c.run(); err != nil {
@@ -99,7 +174,7 @@ func (b *bencher) compare(cs ...contestant) error {
 	for i, c := range cs {
 		slices.Sort(times[i])
 		mid := times[i][len(times[i])/2]
-		b.rows = append(b.rows, benchRow{Name: c.name, Unit: c.unit, Value: c.work / mid, Spread: (times[i][len(times[i])-1] - times[i][0]) / mid})
+		b.rows = append(b.rows, benchRow{Name: c.name, What: c.what, Unit: c.unit, Value: c.work / mid, Spread: (times[i][len(times[i])-1] - times[i][0]) / mid})
 	}
 	last := b.rows[len(b.rows)-1]
 	for i := first; i < len(b.rows)-1; i++ {
@@ -110,17 +185,29 @@ func (b *bencher) compare(cs ...contestant) error {
 
 const benchRows, benchTokens = 8, 64
 
-// trunk is a forward of all layers without adapter or head, 8 x 64 tokens.
-func (b *bencher) trunk() (*runner, func() error, error) {
-	spec := lora.Spec{Model: b.m.ckpt.Config, DType: b.m.dtype, Window: benchTokens, Rows: 1, Scored: 1, PrefixRows: benchRows}
-	r, err := b.s.newRunner(spec)
-	if err != nil {
-		return nil, nil, err
-	}
-	rows := b.tokens(benchRows, benchTokens)
-	return r, func() error { _, _, err := r.prefixes(rows); return err }, nil
+// forward is all layers without adapter or head, 8 rows.
+func (b *bencher) forward() (contestant, error) {
+	spec := lora.Spec{Model: b.m.ckpt.Config, DType: b.m.dtype, Window: b.p.Tokens, Rows: 1, Scored: 1, PrefixRows: benchRows}
+	r, err := b.runner(spec)
+	rows := b.tokens(benchRows, b.p.Tokens)
+	return contestant{what: fmt.Sprintf("all layers over %d x %d tokens, %d threads", benchRows, b.p.Tokens, b.threads), unit: "tokens/s", work: float64(benchRows * b.p.Tokens),
+		run: func() error { _, _, err := r.prefixes(rows); return err }}, err
 }
 
+// forwardOnOne is forward on one thread.
+func (b *bencher) forwardOnOne() (contestant, error) {
+	c, err := b.forward()
+	all := c.run
+	c.what = fmt.Sprintf("all layers over %d x %d tokens, 1 thread", benchRows, b.p.Tokens)
+	c.run = func() error {
+		b.s.dev.SetThreads(1)
+		defer b.s.dev.SetThreads(b.threads)
+		return all()
+	}
+	return c, err
+}
+
+// tokens are n rows of arbitrary tokens.
 func (b *bencher) tokens(n, length int) []row {
 	rows := make([]row, n)
 	for i := range rows {
@@ -131,32 +218,19 @@ func (b *bencher) tokens(n, length int) []row {
 	return rows
 }
 
-// forward compares the trunk with the bare matrix-product kernel on its shapes.
-func (b *bencher) forward() error {
-	r, run, err := b.trunk()
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	gemm, free, err := b.gemm(benchRows * benchTokens)
-	if err != nil {
-		return err
-	}
-	defer free()
-	tokens := float64(benchRows * benchTokens)
-	return b.compare(contestant{"forward", "tokens/s", tokens, run}, contestant{fmt.Sprintf("bare %s gemm", b.m.dtype), "tokens/s", tokens, gemm})
-}
-
-// gemm is every layer's seven products of m rows, activations quantised already.
-func (b *bencher) gemm(m int) (run func() error, free func(), err error) {
+// gemm is the seven products of every layer for forward's tokens, activations
+// quantised already.
+func (b *bencher) gemm() (contestant, error) {
+	m := benchRows * b.p.Tokens
 	dev, c := b.s.dev, &b.m.ckpt.Config
 	widest := max(c.Dim, c.FFN, c.Heads*c.HeadDim)
 	floats := int64(4 * m * widest)
 	scales := int64(4 * m * (widest/32 + 2))
 	base, err := dev.Alloc(2*floats+scales, 64)
 	if err != nil {
-		return nil, nil, err
+		return contestant{}, err
 	}
+	b.free = append(b.free, func() { dev.Free(base) })
 	x, y, sx := base, base+kernel.Addr(floats), base+kernel.Addr(2*floats)
 	sums := sx + kernel.Addr(4*m)
 	dev.MemSet(base, 0, 2*floats+scales)
@@ -177,107 +251,10 @@ func (b *bencher) gemm(m int) (run func() error, free func(), err error) {
 			}
 		}
 	}
-	return func() error {
+	return contestant{what: fmt.Sprintf("the %s products of the same layers alone", b.m.dtype), unit: "tokens/s", work: float64(m), run: func() error {
 		for _, c := range calls {
 			c()
 		}
 		return nil
-	}, func() { dev.Free(base) }, nil
-}
-
-// threadScaling compares the trunk on all threads and on one.
-func (b *bencher) threadScaling() error {
-	if b.threads == 1 {
-		return nil
-	}
-	r, run, err := b.trunk()
-	if err != nil {
-		return err
-	}
-	defer r.close()
-	tokens := float64(benchRows * benchTokens)
-	on := func(n int) func() error {
-		return func() error { b.s.dev.SetThreads(n); return run() }
-	}
-	err = b.compare(contestant{fmt.Sprintf("forward, %d threads", b.threads), "tokens/s", tokens, on(b.threads)}, contestant{"forward, 1 thread", "tokens/s", tokens, on(1)})
-	b.s.dev.SetThreads(b.threads)
-	return err
-}
-
-// steps compares a P-RGE step with MeZO steps of as many rows.
-func (b *bencher) steps(p trainParams) error {
-	q, batch := p.Queries, p.Batch
-	if q == 0 {
-		q = 4
-	}
-	if batch == 0 {
-		batch = 4
-	}
-	rows := 2 * q * batch
-	layers := b.m.ckpt.Config.Layers
-	spec := lora.Spec{Model: b.m.ckpt.Config, DType: b.m.dtype, Modules: []string{"q", "v"}, Top: layers, Rank: 16, Alpha: 32, Queries: q, Window: benchTokens,
-		Rows: rows, Scored: rows, Labels: []int32{0, 1}}
-	prge, err := b.s.newRunner(spec)
-	if err != nil {
-		return err
-	}
-	defer prge.close()
-	spec.Queries, spec.Sides, spec.Rows, spec.Scored = 1, lora.Single, q*batch, q*batch
-	seq, err := b.s.newRunner(spec)
-	if err != nil {
-		return err
-	}
-	defer seq.close()
-	few, many := [][]row{b.scoredRows(batch)}, [][]row{b.scoredRows(q * batch)}
-	seeds := make([]int64, q)
-	step := 0
-	unit := "rows/s"
-	cs := []contestant{{fmt.Sprintf("P-RGE step, q %d, b %d", q, batch), unit, float64(rows), func() error {
-		step++
-		zo.Seeds(seeds, 1, step)
-		_, _, err := prge.forward(few, seeds, 1e-2)
-		prge.update(seeds, make([]float32, q))
-		return err
-	}}, {fmt.Sprintf("MeZO step on the adapter, b %d", q*batch), unit, float64(rows), func() error {
-		step++
-		zo.Seeds(seeds[:1], 1, step)
-		for _, eps := range []float32{1e-2, -1e-2} {
-			if _, _, err := seq.forward(many, seeds[:1], eps); err != nil {
-				return err
-			}
-		}
-		return nil
-	}}}
-	if b.m.dtype == lora.F32 {
-		spec.Modules = nil
-		full, err := b.s.newRunner(spec)
-		if err != nil {
-			return err
-		}
-		defer full.close()
-		u := &run{s: b.s, t: b.t, c: &runConfig{spec: spec}, r: full}
-		cs = append(cs, contestant{fmt.Sprintf("MeZO step on all weights, b %d", q*batch), unit, float64(rows), func() error {
-			step++
-			zo.Seeds(seeds[:1], 1, step)
-			for _, eps := range []float32{1e-4, -1e-4} {
-				u.noise(seeds[0], eps)
-				_, _, err := full.forward(many, nil, 0)
-				u.noise(seeds[0], -eps)
-				if err != nil {
-					return err
-				}
-			}
-			return u.applyFull(seeds[:1], []float32{0})
-		}})
-	}
-	return b.compare(cs...)
-}
-
-// scoredRows are rows whose last token is scored.
-func (b *bencher) scoredRows(n int) []row {
-	rows := b.tokens(n, benchTokens)
-	for i := range rows {
-		rows[i].at, rows[i].targets = []int32{int32(len(rows[i].ids) - 1)}, []int32{0}
-	}
-	return rows
+	}}, nil
 }

@@ -213,6 +213,7 @@ func bench(ctx context.Context, a *app, args []string) error {
 	f := a.flags("bench")
 	m, t := f.modelFlags(), f.trainFlags()
 	seconds := f.Float64("seconds", 2, "measure each thing for about `S` seconds")
+	only := f.String("only", "", "compare these `NAMES`, separated by commas, with the last of them")
 	if _, err := f.parse(args, 0); err != nil {
 		return err
 	}
@@ -233,8 +234,12 @@ func bench(ctx context.Context, a *app, args []string) error {
 	defer s.close()
 	params := struct {
 		host.TrainParams
-		Seconds float64 `json:"seconds"`
-	}{p, *seconds}
+		Seconds float64  `json:"seconds"`
+		Only    []string `json:"only,omitempty"`
+	}{TrainParams: p, Seconds: *seconds}
+	if *only != "" {
+		params.Only = strings.Split(*only, ",")
+	}
 	_, raw, err := runTask[json.RawMessage](ctx, s.engine, "bench", params, func(p host.Progress) error {
 		s.progress.update("bench", p.Done, p.Total, p.Phase, -1)
 		return nil
