@@ -70,7 +70,7 @@ func loadRun(t testing.TB, b []byte, opt Options) {
 // FuzzLoadRun mutates stock programs: loading and running them must never panic, trap or run for ever. Run it with
 // -fuzzminimizetime 1x: minimising a program of 80 KB takes a minute each time.
 func FuzzLoadRun(f *testing.F) {
-	for _, name := range []string{"linear", "control", "shared", "ops", "xnnpack_f32", "xnnpack_layout", "xnnpack_qd8"} {
+	for _, name := range []string{"linear", "control", "shared", "ops", "xnnpack_f32", "xnnpack_layout", "xnnpack_conv", "xnnpack_qs8", "xnnpack_qd8"} {
 		b, err := os.ReadFile(filepath.Join("testdata", name+".pte"))
 		if err != nil {
 			f.Fatal(err)
@@ -118,7 +118,7 @@ func TestRandomBytes(t *testing.T) {
 		runs = 300
 	}
 	var files [][]byte
-	for _, name := range []string{"linear", "control", "shared", "ops", "xnnpack_f32", "xnnpack_layout", "xnnpack_qd8"} {
+	for _, name := range []string{"linear", "control", "shared", "ops", "xnnpack_f32", "xnnpack_layout", "xnnpack_conv", "xnnpack_qs8", "xnnpack_qd8"} {
 		b, err := os.ReadFile(filepath.Join("testdata", name+".pte"))
 		if err != nil {
 			t.Fatal(err)

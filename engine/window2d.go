@@ -18,6 +18,9 @@ var onePixel = window2d{KH: 1, KW: 1, SH: 1, SW: 1, DH: 1, DW: 1}
 // maxWindow bounds kernel sizes, strides, dilations and paddings: no sum of products of two of them overflows.
 const maxWindow = 1 << 20
 
+// maxImage bounds heights and widths: with padding, positions fit the kernels' i32.
+const maxImage = 1 << 28
+
 // window reads the geometry from argument i: kernel, stride and dilation by height and width, then the four paddings.
 func (c *Call) window(i int) window2d {
 	l := c.Ints(i)
@@ -52,8 +55,8 @@ func (c *Call) windowDescriptor(w window2d, oh, ow int) kernel.Addr {
 // image checks that argument i is a channels-last image and returns it.
 func (c *Call) image(i int) *tensor {
 	x := c.T(i)
-	if x.dim() != 4 {
-		c.failArg(i, "has sizes %v, want [n, h, w, c]", x.sizes)
+	if x.dim() != 4 || x.sizes[1] > maxImage || x.sizes[2] > maxImage {
+		c.failArg(i, "has sizes %v, want [n, h, w, c] with height and width of at most %d", x.sizes, maxImage)
 		t := tensor{dtype: x.dtype, elem: x.elem, sizes: []int{0, 1, 1, 1}}
 		return &t
 	}

@@ -102,6 +102,10 @@ func (b *xnnBuilder) pool(n *pte.XNNNode, x, out *xnnValue) {
 		}
 		r := int64(len(x.Dims))
 		keep := n.Flags&pte.XNNKeepDims != 0
+		if x.DType == pte.XNNQInt8 && out.DType == pte.XNNQInt8 && b.dynamic == pte.Static {
+			b.mean8(x, out, keep)
+			return
+		}
 		b.real(n, x, out, func(from, to int) {
 			b.node("aten::mean.out", from, b.g.AddInts(r-3, r-2), b.g.AddBool(keep), b.g.AddNone(), to)
 		})
@@ -111,6 +115,26 @@ func (b *xnnBuilder) pool(n *pte.XNNNode, x, out *xnnValue) {
 			b.node("tabtune::resize_bilinear_nhwc.out", from, b.g.AddInts(int64(n.Dims[0]), int64(n.Dims[1])), b.g.AddBool(corners), to)
 		})
 	}
+}
+
+// mean8 appends the mean of int8 images: the sum of the numbers, exact in f32, times a scale, plus what is left of both zero points,
+// rounded once.
+func (b *xnnBuilder) mean8(x, out *xnnValue, keep bool) {
+	r := len(x.Dims)
+	n := numel64(x.Dims[r-3 : r-1])
+	if n == 0 || n > 1<<17 {
+		b.fail("mean of %v int8", x.Dims)
+		return
+	}
+	g := b.g
+	scale := x.Scale / out.Scale * (1 / float32(n))
+	zero := float32(out.ZeroPoint) - float32(float32(int64(x.ZeroPoint)*n)*scale)
+	numbers, sum, scaled, moved := b.like(x.at, F32), b.like(out.at, F32), b.like(out.at, F32), b.like(out.at, F32)
+	b.node("tabtune::dequantize_i8.out", x.at, g.AddFloat(1), g.AddInt(0), numbers)
+	b.node("aten::sum.IntList_out", numbers, g.AddInts(int64(r-3), int64(r-2)), g.AddBool(keep), g.AddNone(), sum)
+	b.node("aten::mul.Scalar_out", sum, g.AddFloat(float64(scale)), scaled)
+	b.node("aten::add.Scalar_out", scaled, g.AddFloat(float64(zero)), g.AddInt(1), moved)
+	b.node("tabtune::quantize_i8.out", moved, g.AddFloat(1), g.AddInt(0), out.at)
 }
 
 // argMaxPool appends pooling with indices.

@@ -131,7 +131,9 @@ func (b *xnnBuilder) cast32(v int) int {
 func (b *xnnBuilder) lookup(x, out *xnnValue, f func(float32) float32) {
 	table := make([]byte, 256)
 	for i := range table {
-		table[i] = byte(out.quantise(f(float32(int32(int8(i))-x.ZeroPoint) * x.Scale)))
+		y := f(float32(int32(int8(i))-x.ZeroPoint) * x.Scale)
+		q := math.RoundToEven(float64(float32(y*(1/out.Scale)) + float32(out.ZeroPoint))) // rounded after the zero point is added
+		table[i] = byte(truncInt(min(max(q, math.MinInt8), math.MaxInt8)))
 	}
 	t := b.constant(U8, []int{256}, &Data{key: fmt.Sprintf("%s %d table %d", b.key, b.index, out.ID), src: bytes.NewReader(table)})
 	b.node("tabtune::lookup_i8.out", x.at, t, out.at)

@@ -20,17 +20,20 @@ func (w Window) Pointwise() bool {
 
 // Each calls f for every tap inside an image of height by width, for the output at y, x.
 func (w Window) Each(y, x, height, width int, f func(tap, row, col int)) {
-	for i := range w.KH {
-		row := y*w.SH - w.Top + i*w.DH
-		if row < 0 || row >= height {
-			continue
-		}
-		for j := range w.KW {
-			if col := x*w.SW - w.Left + j*w.DW; col >= 0 && col < width {
-				f(i*w.KW+j, row, col)
-			}
+	top, left := y*w.SH-w.Top, x*w.SW-w.Left
+	for i := inside(top, w.DH); i < w.KH && top+i*w.DH < height; i++ {
+		for j := inside(left, w.DW); j < w.KW && left+j*w.DW < width; j++ {
+			f(i*w.KW+j, top+i*w.DH, left+j*w.DW)
 		}
 	}
+}
+
+// inside returns the first tap at or after 0, if the first of all is at origin.
+func inside(origin, dilation int) int {
+	if origin >= 0 {
+		return 0
+	}
+	return (-origin + dilation - 1) / dilation
 }
 
 // Convolve is a channels-last convolution: sums of x times w, over taps and channels of a group.
