@@ -76,6 +76,10 @@ bench: build fetch ## measure beside onnxruntime-web, wllama, ExecuTorch and PyT
 	@scripts/need.sh go node npm python chromium
 	go run ./web/cmd/bench $(BENCHFLAGS)
 
+.PHONY: study-data
+study-data: ## make the study's data sets from templates, the same each time
+	@go run ./internal/studydata/write --out "$(TABTUNE_ASSETS)/study"
+
 .PHONY: fuzz
 fuzz: ## fuzz every parser for FUZZTIME each (30s)
 	@scripts/fuzz.sh $(FUZZTIME)
