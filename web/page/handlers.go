@@ -129,6 +129,7 @@ func (a *App) Knobs() []Knob {
 		{"evalEvery", "Validate every", "Steps between two scores on the validation rows.", &s.EvalEvery},
 		{"seed", "Seed", "The same seed and settings repeat the same run.", &s.Seed},
 		{"threads", "Threads", "Processor cores to use. The result is the same for any number.", &s.Threads},
+		{"runtime", "Runtime", "Empty: Tabtune's engine. Or the address of your own ExecuTorch build on this server, such as assets/executorch.js.", &s.Runtime},
 	}
 }
 

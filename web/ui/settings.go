@@ -24,6 +24,7 @@ type Settings struct {
 	Seed      string
 	Threads   string
 	DType     string
+	Runtime   string // address of a stock ExecuTorch build on the page's origin; "": our engine
 }
 
 // DefaultSettings is the run that the learning target is stated for: 1,000 sentences, the top four layers, 150 steps.
@@ -92,6 +93,12 @@ func (s Settings) Train() (map[string]any, error) {
 		return nil, fmt.Errorf("Modules: name at least one of %s", strings.Join(modules, ", "))
 	}
 	p["modules"] = mods
+	if r := strings.TrimSpace(s.Runtime); r != "" {
+		if !strings.HasSuffix(r, ".js") && !strings.HasSuffix(r, ".mjs") {
+			return nil, fmt.Errorf("Runtime: %q is not the address of a script (executorch.js)", r)
+		}
+		p["runtime"] = r
+	}
 	return p, nil
 }
 

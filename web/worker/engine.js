@@ -47,7 +47,7 @@ export class Engine {
       new OpenFile(new File(new Uint8Array(0))),
       ConsoleStdout.lineBuffered(line),
       ConsoleStdout.lineBuffered(line),
-      this.files.models, this.files.data, this.files.runsDir,
+      this.files.models, this.files.data, this.files.runsDir, this.files.scratch,
     ], { debug: false });
     const { device } = this;
     const instance = await WebAssembly.instantiate(module, {
@@ -109,6 +109,11 @@ export class Engine {
     const { result, error } = JSON.parse(text);
     if (error) throw new CodedError(String(error.code), String(error.message));
     return result;
+  }
+
+  /** n bytes of device memory, valid until the next call. @param {number} at @param {number} n */
+  deviceBytes(at, n) {
+    return this.#dev(at, n).subarray(at >>> 0, (at >>> 0) + (n >>> 0));
   }
 
   /** What the browser holds for this worker's wasm memories, in bytes. */

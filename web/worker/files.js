@@ -94,6 +94,7 @@ export class Files {
   models = new PreopenDirectory("/models", new Map());
   data = new PreopenDirectory("/data", new Map());
   runsDir = new PreopenDirectory("/runs", new Map());
+  scratch = new PreopenDirectory("/scratch", new Map()); // what passes through memory alone
   /** @type {Map<string, Run>} */
   #runs = new Map();
 
@@ -126,6 +127,15 @@ export class Files {
     }
     // "read-only" lets several tabs read one model; browsers without it ignore the option and lock the file.
     dir.set(p[1], new StoredFile(await /** @type {any} */ (h).createSyncAccessHandle({ mode: "read-only" })));
+  }
+
+  /** Takes a file out of /scratch. @param {string} path @returns {Uint8Array} */
+  take(path) {
+    const name = path.slice("/scratch/".length);
+    const f = this.scratch.dir.contents.get(name);
+    this.scratch.dir.contents.delete(name);
+    if (!(f instanceof File)) throw new CodedError("not_found", `${path} was not written`);
+    return f.data;
   }
 
   /** Closes a stored file so that it can be replaced or deleted. @param {string} path */

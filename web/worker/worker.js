@@ -4,7 +4,8 @@
 //   store.list | write | read | remove | close | download | import    the page's private storage, see store.js
 //   resources                            the browser's log of what this worker asked for: [{name, bytes}]
 //   memory                               bytes of the wasm memories
-//   <name>.start {...}                   a task of the module, driven here: its events, then its value
+//   <name>.start {...}                   a task of the module, driven here: its events, then its value. train.start with runtime, the address
+//                                        of an ExecuTorch build on this origin, has that run the programs (stock.js)
 //   task.pause | task.resume | task.stop {id}   for the request with that id; a stopped one answers {"stopped": true}
 //   run.release {run}                    gives back the lock of a run
 //   anything else                        a method of the module
@@ -14,7 +15,9 @@
 import { Engine } from "./engine.js";
 import { canShare } from "./device.js";
 import { CodedError, describe } from "./errors.js";
+import { StockBuild } from "./stock.js";
 import * as store from "./store.js";
+import { carryOut } from "../engine/stock.js";
 
 performance.setResourceTimingBufferSize?.(5000);
 
@@ -130,6 +133,17 @@ function control(method, id) {
 
 /** @param {string} method @param {any} params @param {import("./types.js").Emit} emit @param {Control} c */
 async function runTask(method, params, emit, c) {
+  if (method !== "train.start" || !params.runtime) return drive(method, params, emit, c, null);
+  const stock = await StockBuild.open(String(params.runtime));
+  try {
+    return await drive(method, { ...params, runtime: "/scratch/program.pte" }, emit, c, stock);
+  } finally {
+    stock.close();
+  }
+}
+
+/** @param {string} method @param {any} params @param {import("./types.js").Emit} emit @param {Control} c @param {StockBuild | null} stock */
+async function drive(method, params, emit, c, stock) {
   const e = need();
   await e.files.prepare(params);
   const { task } = e.call(method, params);
@@ -149,6 +163,10 @@ async function runTask(method, params, emit, c) {
     }
     const { event, done, value } = e.call("task.next", { task });
     await e.files.persist();
+    if (event?.type === "runtime" && stock) {
+      e.call("runtime.answer", await carryOut(event, stock, { device: (at, n) => e.deviceBytes(at, n), program: (path) => e.files.take(path) }));
+      continue;
+    }
     if (event !== undefined) emit(event);
     if (done) return value;
   }
