@@ -15,6 +15,7 @@ var kernelNames = [...]string{
 	"mem_set",
 	"mem_copy",
 	"i16_quantize_rows",
+	"gemm_tile",
 	"i8_gemm",
 	"f32_binary",
 	"f32_binary_nd",
@@ -143,6 +144,13 @@ func (d *Device) I16QuantizeRows(q, scale, sums, x Addr, m, k, ldx int32) {
 	d.call(6)
 }
 
+// GemmTile calls the kernel gemm_tile.
+func (d *Device) GemmTile(splats int32) {
+	s := d.stack[:]
+	s[0] = uint64(uint32(splats))
+	d.call(7)
+}
+
 // I8Gemm calls the kernel i8_gemm.
 func (d *Device) I8Gemm(y, q, sx, w, sw, bias Addr, m, n, k, ldw, ldy, accumulate int32) {
 	s := d.stack[:]
@@ -158,7 +166,7 @@ func (d *Device) I8Gemm(y, q, sx, w, sw, bias Addr, m, n, k, ldw, ldy, accumulat
 	s[9] = uint64(uint32(ldw))
 	s[10] = uint64(uint32(ldy))
 	s[11] = uint64(uint32(accumulate))
-	d.call(7)
+	d.call(8)
 }
 
 // F32Binary calls the kernel f32_binary.
@@ -175,7 +183,7 @@ func (d *Device) F32Binary(op int32, dst, a Addr, aRow, aCol int32, b Addr, bRow
 	s[8] = uint64(math.Float32bits(alpha))
 	s[9] = uint64(uint32(rows))
 	s[10] = uint64(uint32(cols))
-	d.call(8)
+	d.call(9)
 }
 
 // F32BinaryNd calls the kernel f32_binary_nd.
@@ -187,7 +195,7 @@ func (d *Device) F32BinaryNd(op int32, dst, a, b Addr, alpha float32, desc Addr)
 	s[3] = uint64(b)
 	s[4] = uint64(math.Float32bits(alpha))
 	s[5] = uint64(desc)
-	d.call(9)
+	d.call(10)
 }
 
 // F32Scalar calls the kernel f32_scalar.
@@ -200,7 +208,7 @@ func (d *Device) F32Scalar(op int32, dst, a Addr, s_, alpha float32, reversed, n
 	s[4] = uint64(math.Float32bits(alpha))
 	s[5] = uint64(uint32(reversed))
 	s[6] = uint64(uint32(n))
-	d.call(10)
+	d.call(11)
 }
 
 // F32Unary calls the kernel f32_unary.
@@ -210,7 +218,7 @@ func (d *Device) F32Unary(op int32, dst, a Addr, n int32) {
 	s[1] = uint64(dst)
 	s[2] = uint64(a)
 	s[3] = uint64(uint32(n))
-	d.call(11)
+	d.call(12)
 }
 
 // F32Clamp calls the kernel f32_clamp.
@@ -221,7 +229,7 @@ func (d *Device) F32Clamp(dst, a Addr, lo, hi float32, n int32) {
 	s[2] = uint64(math.Float32bits(lo))
 	s[3] = uint64(math.Float32bits(hi))
 	s[4] = uint64(uint32(n))
-	d.call(12)
+	d.call(13)
 }
 
 // F32Compare calls the kernel f32_compare.
@@ -237,7 +245,7 @@ func (d *Device) F32Compare(op int32, dst, a Addr, aRow, aCol int32, b Addr, bRo
 	s[7] = uint64(uint32(bCol))
 	s[8] = uint64(uint32(rows))
 	s[9] = uint64(uint32(cols))
-	d.call(13)
+	d.call(14)
 }
 
 // I32Compare calls the kernel i32_compare.
@@ -253,7 +261,7 @@ func (d *Device) I32Compare(op int32, dst, a Addr, aRow, aCol int32, b Addr, bRo
 	s[7] = uint64(uint32(bCol))
 	s[8] = uint64(uint32(rows))
 	s[9] = uint64(uint32(cols))
-	d.call(14)
+	d.call(15)
 }
 
 // I64Compare calls the kernel i64_compare.
@@ -269,7 +277,7 @@ func (d *Device) I64Compare(op int32, dst, a Addr, aRow, aCol int32, b Addr, bRo
 	s[7] = uint64(uint32(bCol))
 	s[8] = uint64(uint32(rows))
 	s[9] = uint64(uint32(cols))
-	d.call(15)
+	d.call(16)
 }
 
 // F32CompareScalar calls the kernel f32_compare_scalar.
@@ -280,7 +288,7 @@ func (d *Device) F32CompareScalar(op int32, dst, a Addr, s_ float32, n int32) {
 	s[2] = uint64(a)
 	s[3] = uint64(math.Float32bits(s_))
 	s[4] = uint64(uint32(n))
-	d.call(16)
+	d.call(17)
 }
 
 // I32CompareScalar calls the kernel i32_compare_scalar.
@@ -291,7 +299,7 @@ func (d *Device) I32CompareScalar(op int32, dst, a Addr, s_, n int32) {
 	s[2] = uint64(a)
 	s[3] = uint64(uint32(s_))
 	s[4] = uint64(uint32(n))
-	d.call(17)
+	d.call(18)
 }
 
 // I64CompareScalar calls the kernel i64_compare_scalar.
@@ -302,7 +310,7 @@ func (d *Device) I64CompareScalar(op int32, dst, a Addr, s_ int64, n int32) {
 	s[2] = uint64(a)
 	s[3] = uint64(s_)
 	s[4] = uint64(uint32(n))
-	d.call(18)
+	d.call(19)
 }
 
 // CompareNd calls the kernel compare_nd.
@@ -314,7 +322,7 @@ func (d *Device) CompareNd(dtype, op int32, dst, a, b, desc Addr) {
 	s[3] = uint64(a)
 	s[4] = uint64(b)
 	s[5] = uint64(desc)
-	d.call(19)
+	d.call(20)
 }
 
 // Where calls the kernel where.
@@ -333,7 +341,7 @@ func (d *Device) Where(size int32, dst, cond Addr, cRow, cCol int32, a Addr, aRo
 	s[10] = uint64(uint32(bCol))
 	s[11] = uint64(uint32(rows))
 	s[12] = uint64(uint32(cols))
-	d.call(20)
+	d.call(21)
 }
 
 // WhereNd calls the kernel where_nd.
@@ -345,7 +353,7 @@ func (d *Device) WhereNd(size int32, dst, cond, a, b, desc Addr) {
 	s[3] = uint64(a)
 	s[4] = uint64(b)
 	s[5] = uint64(desc)
-	d.call(21)
+	d.call(22)
 }
 
 // I32Binary calls the kernel i32_binary.
@@ -362,7 +370,7 @@ func (d *Device) I32Binary(op int32, dst, a Addr, aRow, aCol int32, b Addr, bRow
 	s[8] = uint64(uint32(alpha))
 	s[9] = uint64(uint32(rows))
 	s[10] = uint64(uint32(cols))
-	d.call(22)
+	d.call(23)
 }
 
 // I64Binary calls the kernel i64_binary.
@@ -379,7 +387,7 @@ func (d *Device) I64Binary(op int32, dst, a Addr, aRow, aCol int32, b Addr, bRow
 	s[8] = uint64(alpha)
 	s[9] = uint64(uint32(rows))
 	s[10] = uint64(uint32(cols))
-	d.call(23)
+	d.call(24)
 }
 
 // I32Scalar calls the kernel i32_scalar.
@@ -392,7 +400,7 @@ func (d *Device) I32Scalar(op int32, dst, a Addr, s_, alpha, reversed, n int32) 
 	s[4] = uint64(uint32(alpha))
 	s[5] = uint64(uint32(reversed))
 	s[6] = uint64(uint32(n))
-	d.call(24)
+	d.call(25)
 }
 
 // I64Scalar calls the kernel i64_scalar.
@@ -405,7 +413,7 @@ func (d *Device) I64Scalar(op int32, dst, a Addr, s_, alpha int64, reversed, n i
 	s[4] = uint64(alpha)
 	s[5] = uint64(uint32(reversed))
 	s[6] = uint64(uint32(n))
-	d.call(25)
+	d.call(26)
 }
 
 // IntBinaryNd calls the kernel int_binary_nd.
@@ -418,7 +426,7 @@ func (d *Device) IntBinaryNd(dtype, op int32, dst, a, b Addr, alpha int64, desc 
 	s[4] = uint64(b)
 	s[5] = uint64(alpha)
 	s[6] = uint64(desc)
-	d.call(26)
+	d.call(27)
 }
 
 // BoolBinary calls the kernel bool_binary.
@@ -434,7 +442,7 @@ func (d *Device) BoolBinary(op int32, dst, a Addr, aRow, aCol int32, b Addr, bRo
 	s[7] = uint64(uint32(bCol))
 	s[8] = uint64(uint32(rows))
 	s[9] = uint64(uint32(cols))
-	d.call(27)
+	d.call(28)
 }
 
 // BoolScalar calls the kernel bool_scalar.
@@ -445,7 +453,7 @@ func (d *Device) BoolScalar(op int32, dst, a Addr, s_, n int32) {
 	s[2] = uint64(a)
 	s[3] = uint64(uint32(s_))
 	s[4] = uint64(uint32(n))
-	d.call(28)
+	d.call(29)
 }
 
 // I64Clamp calls the kernel i64_clamp.
@@ -456,7 +464,7 @@ func (d *Device) I64Clamp(dst, a Addr, lo, hi int64, n int32) {
 	s[2] = uint64(lo)
 	s[3] = uint64(hi)
 	s[4] = uint64(uint32(n))
-	d.call(29)
+	d.call(30)
 }
 
 // Convert calls the kernel convert.
@@ -467,7 +475,7 @@ func (d *Device) Convert(to int32, dst Addr, from int32, src Addr, n int32) {
 	s[2] = uint64(uint32(from))
 	s[3] = uint64(src)
 	s[4] = uint64(uint32(n))
-	d.call(30)
+	d.call(31)
 }
 
 // Fill calls the kernel fill.
@@ -477,7 +485,7 @@ func (d *Device) Fill(size int32, dst Addr, value int64, n int32) {
 	s[1] = uint64(dst)
 	s[2] = uint64(value)
 	s[3] = uint64(uint32(n))
-	d.call(31)
+	d.call(32)
 }
 
 // F32Arange calls the kernel f32_arange.
@@ -487,7 +495,7 @@ func (d *Device) F32Arange(dst Addr, startBits, stepBits int64, n int32) {
 	s[1] = uint64(startBits)
 	s[2] = uint64(stepBits)
 	s[3] = uint64(uint32(n))
-	d.call(32)
+	d.call(33)
 }
 
 // I64Arange calls the kernel i64_arange.
@@ -497,7 +505,7 @@ func (d *Device) I64Arange(dst Addr, start, step int64, n int32) {
 	s[1] = uint64(start)
 	s[2] = uint64(step)
 	s[3] = uint64(uint32(n))
-	d.call(33)
+	d.call(34)
 }
 
 // CopyNd calls the kernel copy_nd.
@@ -507,7 +515,7 @@ func (d *Device) CopyNd(size int32, dst, src, desc Addr) {
 	s[1] = uint64(dst)
 	s[2] = uint64(src)
 	s[3] = uint64(desc)
-	d.call(34)
+	d.call(35)
 }
 
 // CopyRows calls the kernel copy_rows.
@@ -519,7 +527,7 @@ func (d *Device) CopyRows(dst Addr, dstRow int32, src Addr, srcRow, bytes, n int
 	s[3] = uint64(uint32(srcRow))
 	s[4] = uint64(uint32(bytes))
 	s[5] = uint64(uint32(n))
-	d.call(35)
+	d.call(36)
 }
 
 // GatherRows calls the kernel gather_rows.
@@ -533,7 +541,7 @@ func (d *Device) GatherRows(dst Addr, dstRow int32, src Addr, srcRow int32, inde
 	s[5] = uint64(uint32(n))
 	s[6] = uint64(uint32(bytes))
 	s[7] = uint64(uint32(limit))
-	d.call(36)
+	d.call(37)
 }
 
 // ScatterRows calls the kernel scatter_rows.
@@ -547,7 +555,7 @@ func (d *Device) ScatterRows(dst Addr, dstRow int32, src Addr, srcRow int32, ind
 	s[5] = uint64(uint32(n))
 	s[6] = uint64(uint32(bytes))
 	s[7] = uint64(uint32(limit))
-	d.call(37)
+	d.call(38)
 }
 
 // IndexCheck calls the kernel index_check.
@@ -556,7 +564,7 @@ func (d *Device) IndexCheck(index Addr, n int32, limit int64) int32 {
 	s[0] = uint64(index)
 	s[1] = uint64(uint32(n))
 	s[2] = uint64(limit)
-	d.call(38)
+	d.call(39)
 	return int32(uint32(d.stack[0]))
 }
 
@@ -570,7 +578,7 @@ func (d *Device) F32Reduce(op int32, dst, src Addr, row, outer, n, inner int32) 
 	s[4] = uint64(uint32(outer))
 	s[5] = uint64(uint32(n))
 	s[6] = uint64(uint32(inner))
-	d.call(39)
+	d.call(40)
 }
 
 // F32ArgReduce calls the kernel f32_arg_reduce.
@@ -583,7 +591,7 @@ func (d *Device) F32ArgReduce(op int32, dst, src Addr, row, outer, n, inner int3
 	s[4] = uint64(uint32(outer))
 	s[5] = uint64(uint32(n))
 	s[6] = uint64(uint32(inner))
-	d.call(40)
+	d.call(41)
 }
 
 // F32Softmax calls the kernel f32_softmax.
@@ -597,7 +605,7 @@ func (d *Device) F32Softmax(op int32, dst Addr, dstRow int32, src Addr, srcRow, 
 	s[5] = uint64(uint32(outer))
 	s[6] = uint64(uint32(n))
 	s[7] = uint64(uint32(inner))
-	d.call(41)
+	d.call(42)
 }
 
 // F32NLLRows calls the kernel f32_nll_rows.
@@ -609,7 +617,7 @@ func (d *Device) F32NLLRows(dst, logits Addr, row int32, target Addr, m, n int32
 	s[3] = uint64(target)
 	s[4] = uint64(uint32(m))
 	s[5] = uint64(uint32(n))
-	d.call(42)
+	d.call(43)
 }
 
 // F32Rmsnorm calls the kernel f32_rmsnorm.
@@ -623,7 +631,7 @@ func (d *Device) F32Rmsnorm(dst Addr, dstRow int32, src Addr, srcRow int32, weig
 	s[5] = uint64(math.Float32bits(eps))
 	s[6] = uint64(uint32(rows))
 	s[7] = uint64(uint32(n))
-	d.call(43)
+	d.call(44)
 }
 
 // F32LayerNorm calls the kernel f32_layer_norm.
@@ -638,7 +646,7 @@ func (d *Device) F32LayerNorm(dst Addr, dstRow int32, src Addr, srcRow int32, we
 	s[6] = uint64(math.Float32bits(eps))
 	s[7] = uint64(uint32(rows))
 	s[8] = uint64(uint32(n))
-	d.call(44)
+	d.call(45)
 }
 
 // F32Rotary calls the kernel f32_rotary.
@@ -656,7 +664,7 @@ func (d *Device) F32Rotary(op int32, dst Addr, dstRow int32, src Addr, srcRow in
 	s[9] = uint64(uint32(heads))
 	s[10] = uint64(uint32(dim))
 	s[11] = uint64(uint32(period))
-	d.call(45)
+	d.call(46)
 }
 
 // F32Swiglu calls the kernel f32_swiglu.
@@ -670,7 +678,7 @@ func (d *Device) F32Swiglu(dst Addr, dstRow int32, gate Addr, gateRow int32, up 
 	s[5] = uint64(uint32(upRow))
 	s[6] = uint64(uint32(rows))
 	s[7] = uint64(uint32(n))
-	d.call(46)
+	d.call(47)
 }
 
 // F32Attention calls the kernel f32_attention.
@@ -691,7 +699,7 @@ func (d *Device) F32Attention(out Addr, outRow int32, q Addr, qRow int32, k Addr
 	s[12] = uint64(uint32(dim))
 	s[13] = uint64(math.Float32bits(scale))
 	s[14] = uint64(uint32(causal))
-	d.call(47)
+	d.call(48)
 }
 
 // F32AttentionRows calls the kernel f32_attention_rows.
@@ -713,7 +721,7 @@ func (d *Device) F32AttentionRows(out Addr, outRow int32, q Addr, qRow int32, k 
 	s[13] = uint64(uint32(kvHeads))
 	s[14] = uint64(uint32(dim))
 	s[15] = uint64(math.Float32bits(scale))
-	d.call(48)
+	d.call(49)
 }
 
 // ZoNoise calls the kernel zo_noise.
@@ -724,7 +732,7 @@ func (d *Device) ZoNoise(distribution int32, dst Addr, seed, base int64, n int32
 	s[2] = uint64(seed)
 	s[3] = uint64(base)
 	s[4] = uint64(uint32(n))
-	d.call(49)
+	d.call(50)
 }
 
 // MploraPerturb calls the kernel mplora_perturb.
@@ -739,7 +747,7 @@ func (d *Device) MploraPerturb(distribution int32, dst, b, seeds Addr, eps float
 	s[6] = uint64(base)
 	s[7] = uint64(uint32(n))
 	s[8] = uint64(uint32(sides))
-	d.call(50)
+	d.call(51)
 }
 
 // ZoUpdate calls the kernel zo_update.
@@ -752,7 +760,7 @@ func (d *Device) ZoUpdate(distribution int32, b, seeds, coefs Addr, k int32, bas
 	s[4] = uint64(uint32(k))
 	s[5] = uint64(base)
 	s[6] = uint64(uint32(n))
-	d.call(51)
+	d.call(52)
 }
 
 // ZoAxpy calls the kernel zo_axpy.
@@ -764,7 +772,7 @@ func (d *Device) ZoAxpy(distribution int32, w Addr, seed int64, scale float32, b
 	s[3] = uint64(math.Float32bits(scale))
 	s[4] = uint64(base)
 	s[5] = uint64(uint32(n))
-	d.call(52)
+	d.call(53)
 }
 
 // F32GemmNT calls the kernel f32_gemm_nt.
@@ -782,7 +790,7 @@ func (d *Device) F32GemmNT(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32, alp
 	s[9] = uint64(uint32(ldy))
 	s[10] = uint64(math.Float32bits(alpha))
 	s[11] = uint64(uint32(accumulate))
-	d.call(53)
+	d.call(54)
 }
 
 // F32GemmNN calls the kernel f32_gemm_nn.
@@ -800,7 +808,7 @@ func (d *Device) F32GemmNN(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32, alp
 	s[9] = uint64(uint32(ldy))
 	s[10] = uint64(math.Float32bits(alpha))
 	s[11] = uint64(uint32(accumulate))
-	d.call(54)
+	d.call(55)
 }
 
 // F32BMMNT calls the kernel f32_bmm_nt.
@@ -822,7 +830,7 @@ func (d *Device) F32BMMNT(c, a, b, offsets Addr, batch, m, n, k, lda, ldb, ldc, 
 	s[13] = uint64(uint32(strideC))
 	s[14] = uint64(math.Float32bits(alpha))
 	s[15] = uint64(uint32(accumulate))
-	d.call(55)
+	d.call(56)
 }
 
 // F32BMMNN calls the kernel f32_bmm_nn.
@@ -844,7 +852,7 @@ func (d *Device) F32BMMNN(c, a, b, offsets Addr, batch, m, n, k, lda, ldb, ldc, 
 	s[13] = uint64(uint32(strideC))
 	s[14] = uint64(math.Float32bits(alpha))
 	s[15] = uint64(uint32(accumulate))
-	d.call(56)
+	d.call(57)
 }
 
 // Q4Gemm calls the kernel q4_gemm.
@@ -863,7 +871,7 @@ func (d *Device) Q4Gemm(y, q, sx, sums, w, d_, minimum, bias Addr, m, n, k, ldy,
 	s[10] = uint64(uint32(k))
 	s[11] = uint64(uint32(ldy))
 	s[12] = uint64(uint32(accumulate))
-	d.call(57)
+	d.call(58)
 }
 
 // I8Rows calls the kernel i8_rows.
@@ -878,7 +886,7 @@ func (d *Device) I8Rows(y, w, sw, index Addr, m, rows, k, ldw, ldy int32) {
 	s[6] = uint64(uint32(k))
 	s[7] = uint64(uint32(ldw))
 	s[8] = uint64(uint32(ldy))
-	d.call(58)
+	d.call(59)
 }
 
 // Q4Rows calls the kernel q4_rows.
@@ -893,7 +901,7 @@ func (d *Device) Q4Rows(y, w, d_, minimum, index Addr, m, rows, k, ldy int32) {
 	s[6] = uint64(uint32(rows))
 	s[7] = uint64(uint32(k))
 	s[8] = uint64(uint32(ldy))
-	d.call(59)
+	d.call(60)
 }
 
 // Im2col calls the kernel im2col.
@@ -908,7 +916,7 @@ func (d *Device) Im2col(dst, x, window Addr, h, w, pixel, bytes, first, rows int
 	s[6] = uint64(uint32(bytes))
 	s[7] = uint64(uint32(first))
 	s[8] = uint64(uint32(rows))
-	d.call(60)
+	d.call(61)
 }
 
 // F32Dwconv calls the kernel f32_dwconv.
@@ -926,7 +934,7 @@ func (d *Device) F32Dwconv(y, x, weight, bias, window Addr, n, h, w, c, multipli
 	s[9] = uint64(uint32(multiplier))
 	s[10] = uint64(math.Float32bits(lo))
 	s[11] = uint64(math.Float32bits(hi))
-	d.call(61)
+	d.call(62)
 }
 
 // F32Pool calls the kernel f32_pool.
@@ -940,7 +948,7 @@ func (d *Device) F32Pool(y, x, window Addr, n, h, w, c, mean int32) {
 	s[5] = uint64(uint32(w))
 	s[6] = uint64(uint32(c))
 	s[7] = uint64(uint32(mean))
-	d.call(62)
+	d.call(63)
 }
 
 // I8MaxPool calls the kernel i8_max_pool.
@@ -953,7 +961,7 @@ func (d *Device) I8MaxPool(y, x, window Addr, n, h, w, c int32) {
 	s[4] = uint64(uint32(h))
 	s[5] = uint64(uint32(w))
 	s[6] = uint64(uint32(c))
-	d.call(63)
+	d.call(64)
 }
 
 // I8Im2col calls the kernel i8_im2col.
@@ -973,7 +981,7 @@ func (d *Device) I8Im2col(q, sx, x, scales, zeros Addr, zero int32, window Addr,
 	s[11] = uint64(uint32(count))
 	s[12] = uint64(uint32(first))
 	s[13] = uint64(uint32(rows))
-	d.call(64)
+	d.call(65)
 }
 
 // Qs8Gemm calls the kernel qs8_gemm.
@@ -991,7 +999,7 @@ func (d *Device) Qs8Gemm(y, q, w, scale, bias Addr, m, n, k, ldy, zero, lo, hi i
 	s[9] = uint64(uint32(zero))
 	s[10] = uint64(uint32(lo))
 	s[11] = uint64(uint32(hi))
-	d.call(65)
+	d.call(66)
 }
 
 // Qd8Gemm calls the kernel qd8_gemm.
@@ -1008,7 +1016,7 @@ func (d *Device) Qd8Gemm(y, q, sx, w, sw, bias Addr, m, n, k, block, ldy int32) 
 	s[8] = uint64(uint32(k))
 	s[9] = uint64(uint32(block))
 	s[10] = uint64(uint32(ldy))
-	d.call(66)
+	d.call(67)
 }
 
 // Qs8Dwconv calls the kernel qs8_dwconv.
@@ -1028,7 +1036,7 @@ func (d *Device) Qs8Dwconv(y, x, weight, bias, scale, window Addr, n, h, w, c, x
 	s[11] = uint64(uint32(zero))
 	s[12] = uint64(uint32(lo))
 	s[13] = uint64(uint32(hi))
-	d.call(67)
+	d.call(68)
 }
 
 // I8Quantize calls the kernel i8_quantize.
@@ -1039,7 +1047,7 @@ func (d *Device) I8Quantize(y, x Addr, inverse float32, zero, n int32) {
 	s[2] = uint64(math.Float32bits(inverse))
 	s[3] = uint64(uint32(zero))
 	s[4] = uint64(uint32(n))
-	d.call(68)
+	d.call(69)
 }
 
 // I8QuantizeRows calls the kernel i8_quantize_rows.
@@ -1051,7 +1059,7 @@ func (d *Device) I8QuantizeRows(y, scale, zero, x Addr, m, k int32) {
 	s[3] = uint64(x)
 	s[4] = uint64(uint32(m))
 	s[5] = uint64(uint32(k))
-	d.call(69)
+	d.call(70)
 }
 
 // I8Dequantize calls the kernel i8_dequantize.
@@ -1062,7 +1070,7 @@ func (d *Device) I8Dequantize(y, x Addr, scale float32, zero, n int32) {
 	s[2] = uint64(math.Float32bits(scale))
 	s[3] = uint64(uint32(zero))
 	s[4] = uint64(uint32(n))
-	d.call(70)
+	d.call(71)
 }
 
 // U8Lookup calls the kernel u8_lookup.
@@ -1072,7 +1080,7 @@ func (d *Device) U8Lookup(y, x, table Addr, n int32) {
 	s[1] = uint64(x)
 	s[2] = uint64(table)
 	s[3] = uint64(uint32(n))
-	d.call(71)
+	d.call(72)
 }
 
 // Qs8Add calls the kernel qs8_add.
@@ -1087,7 +1095,7 @@ func (d *Device) Qs8Add(y, a, b Addr, bias, am, bm, shift, zero, n int32) {
 	s[6] = uint64(uint32(shift))
 	s[7] = uint64(uint32(zero))
 	s[8] = uint64(uint32(n))
-	d.call(72)
+	d.call(73)
 }
 
 // Qs8Mul calls the kernel qs8_mul.
@@ -1101,5 +1109,5 @@ func (d *Device) Qs8Mul(y, a, b Addr, az, bz int32, scale float32, zero, n int32
 	s[5] = uint64(math.Float32bits(scale))
 	s[6] = uint64(uint32(zero))
 	s[7] = uint64(uint32(n))
-	d.call(73)
+	d.call(74)
 }

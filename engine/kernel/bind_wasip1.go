@@ -65,6 +65,15 @@ func (d *Device) I16QuantizeRows(q, scale, sums, x Addr, m, k, ldx int32) {
 	importI16QuantizeRows(uint32(q), uint32(scale), uint32(sums), uint32(x), m, k, ldx)
 }
 
+//go:wasmimport kernels gemm_tile
+//go:noescape
+func importGemmTile(splats int32)
+
+// GemmTile calls the kernel gemm_tile.
+func (d *Device) GemmTile(splats int32) {
+	importGemmTile(splats)
+}
+
 //go:wasmimport kernels i8_gemm
 //go:noescape
 func importI8Gemm(y uint32, q uint32, sx uint32, w uint32, sw uint32, bias uint32, m int32, n int32, k int32, ldw int32, ldy int32, accumulate int32)

@@ -85,8 +85,13 @@ func testI8GEMM(t *testing.T, d *Device, m, n, k int, withBias, accumulate bool)
 		if accumulate {
 			acc = 1
 		}
-		d.I8Gemm(dy, dq, dsx, dw, dsw, dbias, int32(m), int32(n), int32(k), int32(ldw), int32(ldy), acc)
-		equal(t, fmt.Sprintf("y at %d threads", threads), get[float32](d, dy, m*ldy), want)
+		for tile := range int32(2) {
+			d.Write(dy, encode(t, filled(m*ldy, guard)))
+			d.GemmTile(tile)
+			d.I8Gemm(dy, dq, dsx, dw, dsw, dbias, int32(m), int32(n), int32(k), int32(ldw), int32(ldy), acc)
+			equal(t, fmt.Sprintf("y at %d threads, tile %d", threads, tile), get[float32](d, dy, m*ldy), want)
+		}
+		d.GemmTile(0)
 	}
 }
 

@@ -63,8 +63,13 @@ func testQ4GEMM(t *testing.T, d *Device, m, n, k int, full bool) {
 		d.SetThreads(threads)
 		dy := put(t, d, filled(m*ldy, guard))
 		d.I16QuantizeRows(dq, dsx, dsums, dx, int32(m), int32(k), int32(ldx))
-		d.Q4Gemm(dy, dq, dsx, dsums, dw, dscale, dlow, dbias, int32(m), int32(n), int32(k), int32(ldy), acc)
-		equal(t, fmt.Sprintf("y at %d threads", threads), get[float32](d, dy, m*ldy), want)
+		for tile := range int32(2) {
+			d.Write(dy, encode(t, filled(m*ldy, guard)))
+			d.GemmTile(tile)
+			d.Q4Gemm(dy, dq, dsx, dsums, dw, dscale, dlow, dbias, int32(m), int32(n), int32(k), int32(ldy), acc)
+			equal(t, fmt.Sprintf("y at %d threads, tile %d", threads, tile), get[float32](d, dy, m*ldy), want)
+		}
+		d.GemmTile(0)
 	}
 }
 

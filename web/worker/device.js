@@ -41,6 +41,7 @@ export class Device {
     const { memory, bytes } = reserve(memoryLimit, shared);
     const instance = await WebAssembly.instantiate(module, { env: { memory } });
     const exports = /** @type {import("./types.js").KernelExports} */ (instance.exports);
+    exports.gemm_tile?.(1); // the tile that a browser's compiler is fastest with: engine/kernel/c/gemm_splat.h
     const d = new Device(exports, memory, bytes);
     if (shared) await d.#spawn(module, Math.max(1, Math.min(threads, MAX_THREADS)), onCrash);
     return d;

@@ -20,6 +20,7 @@ export interface KernelExports extends WebAssembly.Exports {
   worker_main?: (tid: number) => void;
   worker_stack?: (tid: number) => number;
   threads_set?: (n: number) => void;
+  gemm_tile?: (splats: number) => void;
   __stack_pointer: WebAssembly.Global;
 }
 

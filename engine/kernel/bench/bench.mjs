@@ -1,5 +1,6 @@
 // Matrix products of kernels.wasm under node, whose V8 is Chromium's: GOP/s at 1 and more threads.
-//   node engine/kernel/bench/bench.mjs [threads] [kernel] [rows]
+//   node engine/kernel/bench/bench.mjs [threads] [kernel] [rows] [tile]
+// tile is gemm_tile's: 1, the browsers', or 0.
 // rows (1024) may be lowered on a busy machine, so that a run fits a time slice.
 // Prints the best of many runs, since other programs only ever add time.
 import { readFileSync } from "node:fs";
@@ -16,9 +17,11 @@ if (!isMainThread) {
   const threads = Number(process.argv[2] ?? 2);
   const only = process.argv[3] ?? "";
   const rows = Number(process.argv[4] ?? 1024);
+  const tile = Number(process.argv[5] ?? 1);
   const module = new WebAssembly.Module(readFileSync(new URL("../kernels.wasm", import.meta.url)));
   const memory = new WebAssembly.Memory({ initial: 2048, maximum: 65535, shared: true });
   const kernels = start(module, memory);
+  kernels.gemm_tile(tile);
   for (let tid = 1; tid < threads; tid++) {
     new Worker(new URL(import.meta.url), { workerData: { module, memory, tid, stack: kernels.worker_stack(tid) } });
   }

@@ -5,6 +5,7 @@
 // then about 1% of the work. With fewer than 4 rows it would be most of it, so those are multiplied
 // straight from the int8 rows.
 #include "gemm_i16.h"
+#include "gemm_splat.h"
 
 #define ROWS 128
 #define COLS 64
@@ -184,6 +185,89 @@ static void packed_body(const void *args, int32_t begin, int32_t end) {
   }
 }
 
+// unpack_splats writes a panel of gemm_splat.h from `cols` (1 to 8) rows of w.
+static TT_NOINLINE void unpack_splats(int16_t *panel, const int8_t *w, int32_t cols, int32_t k, int32_t ldw) {
+  for (int32_t half = 0; half < 8; half += 4, panel += 8) {
+    // A row past the last repeats it: its sums are not stored.
+    const int8_t *w0 = w + (size_t)tt_min32(half, cols - 1) * (size_t)ldw;
+    const int8_t *w1 = w + (size_t)tt_min32(half + 1, cols - 1) * (size_t)ldw;
+    const int8_t *w2 = w + (size_t)tt_min32(half + 2, cols - 1) * (size_t)ldw;
+    const int8_t *w3 = w + (size_t)tt_min32(half + 3, cols - 1) * (size_t)ldw;
+    int16_t *p = panel;
+    int32_t i = 0;
+    for (; i + 8 <= k; i += 8, p += 64) {
+      tt_interleave(p, wasm_i16x8_load8x8(w0 + i), wasm_i16x8_load8x8(w1 + i), wasm_i16x8_load8x8(w2 + i),
+                    wasm_i16x8_load8x8(w3 + i));
+    }
+    if (i < k) {
+      int8_t rest[4][8] = {0};
+      for (int32_t t = 0; i + t < k; t++) {
+        rest[0][t] = w0[i + t], rest[1][t] = w1[i + t], rest[2][t] = w2[i + t], rest[3][t] = w3[i + t];
+      }
+      tt_interleave(p, wasm_i16x8_load8x8(rest[0]), wasm_i16x8_load8x8(rest[1]), wasm_i16x8_load8x8(rest[2]),
+                    wasm_i16x8_load8x8(rest[3]));
+    }
+  }
+}
+
+// splat_rows writes the outputs of `rows` (1 to 4) rows from row i on, a multiple of 4, for the panel of column j.
+static TT_NOINLINE void splat_rows(const gemm_args *g, const int16_t *panel, int32_t i, int32_t rows, int32_t j) {
+  v128_t s[8], f[8];
+  for (int32_t k = 0; k < g->k8; k += TT_EXACT_K) {
+    int32_t run = tt_min32(g->k8 - k, TT_EXACT_K);
+    const int16_t *b = panel + (size_t)k * 8;
+    if (rows == 4) {
+      const int16_t *a = g->q + (size_t)i * (size_t)g->k8 + k * 2;
+      tt_splat4(a, a + g->k8 * 2, b, run, s);
+    } else {
+      for (int32_t r = 0; r < rows; r++) {
+        int32_t height = ((i + r) | 1) < g->m ? 2 : 1;
+        const int16_t *a = g->q + (size_t)((i + r) & ~1) * (size_t)g->k8 + (r & 1) * 8 + k * height;
+        tt_splat1(a, height * 8, b, run, s + r * 2);
+      }
+    }
+    for (int32_t r = 0; r < rows * 2; r++) {
+      v128_t x = wasm_f32x4_convert_i32x4(s[r]);
+      f[r] = k == 0 ? x : wasm_f32x4_add(f[r], x);
+    }
+  }
+  int32_t cols = g->n - j;
+  const float *sw = g->sw + j, *bias = g->bias ? g->bias + j : 0;
+  float *y = g->y + (size_t)i * (size_t)g->ldy + j;
+  for (int32_t r = 0; r < rows; r++, y += g->ldy) {
+    tt_store_row(y, f[r * 2], g->sx[i + r], sw, bias, cols, g->accumulate);
+    if (cols > 4) {
+      tt_store_row(y + 4, f[r * 2 + 1], g->sx[i + r], sw + 4, bias ? bias + 4 : 0, cols - 4, g->accumulate);
+    }
+  }
+}
+
+static void splat_body(const void *args, int32_t begin, int32_t end) {
+  const gemm_args *g = args;
+  int16_t *panel = tt_scratch();
+  int32_t group = tt_max32(1, tt_min32(PANEL_BYTES / (g->k8 * 16), COLS / 8)) * 8;
+  for (int32_t u = begin; u < end; u++) {
+    int32_t i0 = u / g->column_units * ROWS, i1 = tt_min32(i0 + ROWS, g->m);
+    int32_t j0 = u % g->column_units * COLS, j1 = tt_min32(j0 + COLS, g->n);
+    for (int32_t jg = j0; jg < j1; jg += group) {
+      int32_t je = tt_min32(jg + group, j1);
+      for (int32_t j = jg; j < je; j += 8) {
+        unpack_splats(panel + (size_t)(j - jg) * (size_t)g->k8, g->w + (size_t)j * (size_t)g->ldw, tt_min32(8, je - j),
+                      g->k, g->ldw);
+      }
+      for (int32_t i = i0; i < i1; i += 4) {
+        for (int32_t j = jg; j < je; j += 8) {
+          splat_rows(g, panel + (size_t)(j - jg) * (size_t)g->k8, i, tt_min32(4, i1 - i), j);
+        }
+      }
+    }
+  }
+}
+
+int32_t tt_splats;
+
+void gemm_tile(int32_t splats) { tt_splats = splats; }
+
 // dot_tail returns the product of k < 9 neighbours.
 static int32_t dot_tail(const int16_t *a, const int8_t *w, int32_t k) {
   int32_t sum = 0;
@@ -277,7 +361,10 @@ static void multiply(gemm_args *g) {
     return;
   }
   int64_t unit = (int64_t)tt_min32(g->m, ROWS) * COLS * (g->k + 1);
-  parallel_for(packed_body, g, g->column_units * ((g->m + ROWS - 1) / ROWS), (int32_t)(1 + 400000 / unit));
+  // The other tile knows neither blocks of k nor integer results.
+  int32_t splats = tt_splats && g->run == TT_EXACT_K && !g->blocks && !g->out;
+  parallel_for(splats ? splat_body : packed_body, g, g->column_units * ((g->m + ROWS - 1) / ROWS),
+               (int32_t)(1 + 400000 / unit));
 }
 
 void i8_gemm(void *y, void *q, void *sx, void *w, void *sw, void *bias, int32_t m, int32_t n, int32_t k, int32_t ldw,

@@ -9,6 +9,7 @@
 // As in gemm_i8.c, a unit of ROWS x COLS outputs unpacks 4 to 16 weight rows at a time: nibbles as
 // int16 in the layout of gemm_i16.h, d and minimum as [k/32][4] floats behind them.
 #include "gemm_i16.h"
+#include "gemm_splat.h"
 #include "quant.h"
 
 #define ROWS 128
@@ -161,6 +162,106 @@ static void body(const void *args, int32_t begin, int32_t end) {
   }
 }
 
+// A panel of 8 columns for the tile of gemm_splat.h: k*8 int16, then [k/32][8] d, then as many minima.
+TT_INLINE int32_t splat_panel_bytes(int32_t k) { return k * 18; }
+
+static TT_NOINLINE void unpack_splats(int16_t *panel, const gemm_args *g, int32_t j, int32_t cols) {
+  int32_t groups = g->k / 32;
+  float *d = (float *)(panel + g->k * 8), *minimum = d + groups * 8;
+  for (int32_t half = 0; half < 8; half += 4) {
+    size_t row[4];
+    for (int32_t c = 0; c < 4; c++) {
+      row[c] = (size_t)(j + tt_min32(half + c, cols - 1)) * (size_t)groups;
+    }
+    int16_t *p = panel + half * 2;
+    for (int32_t i = 0; i < groups; i++, p += 256) {
+      v128_t v0 = wasm_v128_load(g->w + (row[0] + (size_t)i) * 16),
+             v1 = wasm_v128_load(g->w + (row[1] + (size_t)i) * 16);
+      v128_t v2 = wasm_v128_load(g->w + (row[2] + (size_t)i) * 16),
+             v3 = wasm_v128_load(g->w + (row[3] + (size_t)i) * 16);
+      v128_t a = tt_low_nibbles(v0), b = tt_low_nibbles(v1), c = tt_low_nibbles(v2), e = tt_low_nibbles(v3);
+      tt_interleave(p, wasm_u16x8_extend_low_u8x16(a), wasm_u16x8_extend_low_u8x16(b), wasm_u16x8_extend_low_u8x16(c),
+                    wasm_u16x8_extend_low_u8x16(e));
+      tt_interleave(p + 64, wasm_u16x8_extend_high_u8x16(a), wasm_u16x8_extend_high_u8x16(b),
+                    wasm_u16x8_extend_high_u8x16(c), wasm_u16x8_extend_high_u8x16(e));
+      a = tt_high_nibbles(v0), b = tt_high_nibbles(v1), c = tt_high_nibbles(v2), e = tt_high_nibbles(v3);
+      tt_interleave(p + 128, wasm_u16x8_extend_low_u8x16(a), wasm_u16x8_extend_low_u8x16(b),
+                    wasm_u16x8_extend_low_u8x16(c), wasm_u16x8_extend_low_u8x16(e));
+      tt_interleave(p + 192, wasm_u16x8_extend_high_u8x16(a), wasm_u16x8_extend_high_u8x16(b),
+                    wasm_u16x8_extend_high_u8x16(c), wasm_u16x8_extend_high_u8x16(e));
+    }
+    for (int32_t c = 0; c < 4; c++) {
+      for (int32_t i = 0; i < groups; i++) {
+        d[i * 8 + half + c] = tt_half(g->d[row[c] + (size_t)i]);
+        minimum[i * 8 + half + c] = tt_half(g->minimum[row[c] + (size_t)i]);
+      }
+    }
+  }
+}
+
+// splat_rows writes the outputs of `rows` (1 to 4) rows from row i on, a multiple of 4, for the panel of column j.
+static TT_NOINLINE void splat_rows(const gemm_args *g, const int16_t *panel, int32_t i, int32_t rows, int32_t j,
+                                   int32_t cols) {
+  int32_t groups = g->k / 32;
+  const float *d = (const float *)(panel + g->k * 8), *minimum = d + groups * 8;
+  const int32_t *sums = g->sums + (size_t)i * (size_t)groups;
+  v128_t s[8], f[8];
+  for (int32_t r = 0; r < 8; r++) {
+    f[r] = wasm_f32x4_const_splat(0);
+  }
+  for (int32_t n = 0; n < groups; n++, panel += 256, d += 8, minimum += 8) {
+    if (rows == 4) {
+      const int16_t *a = g->q + (size_t)i * (size_t)g->k + n * 64;
+      tt_splat4(a, a + g->k * 2, panel, 32, s);
+    } else {
+      for (int32_t r = 0; r < rows; r++) {
+        int32_t height = ((i + r) | 1) < g->m ? 2 : 1;
+        const int16_t *a = g->q + (size_t)((i + r) & ~1) * (size_t)g->k + (r & 1) * 8 + n * 32 * height;
+        tt_splat1(a, height * 8, panel, 32, s + r * 2);
+      }
+    }
+    v128_t d0 = wasm_v128_load(d), d1 = wasm_v128_load(d + 4);
+    v128_t m0 = wasm_v128_load(minimum), m1 = wasm_v128_load(minimum + 4);
+    for (int32_t r = 0; r < rows; r++) {
+      v128_t sum = wasm_f32x4_splat((float)sums[r * groups + n]);
+      v128_t x = wasm_f32x4_add(f[r * 2], wasm_f32x4_mul(wasm_f32x4_convert_i32x4(s[r * 2]), d0));
+      v128_t y = wasm_f32x4_add(f[r * 2 + 1], wasm_f32x4_mul(wasm_f32x4_convert_i32x4(s[r * 2 + 1]), d1));
+      f[r * 2] = wasm_f32x4_add(x, wasm_f32x4_mul(sum, m0));
+      f[r * 2 + 1] = wasm_f32x4_add(y, wasm_f32x4_mul(sum, m1));
+    }
+  }
+  const float *bias = g->bias ? g->bias + j : 0;
+  float *y = g->y + (size_t)i * (size_t)g->ldy + j;
+  for (int32_t r = 0; r < rows; r++, y += g->ldy) {
+    tt_store_row(y, f[r * 2], g->sx[i + r], 0, bias, cols, g->accumulate);
+    if (cols > 4) {
+      tt_store_row(y + 4, f[r * 2 + 1], g->sx[i + r], 0, bias ? bias + 4 : 0, cols - 4, g->accumulate);
+    }
+  }
+}
+
+static void splat_body(const void *args, int32_t begin, int32_t end) {
+  const gemm_args *g = args;
+  char *scratch = tt_scratch();
+  int32_t bytes = splat_panel_bytes(g->k);
+  int32_t columns = tt_max32(1, tt_min32(PANEL_BYTES / bytes, COLS / 8)) * 8;
+  for (int32_t u = begin; u < end; u++) {
+    int32_t i0 = u / g->column_units * ROWS, i1 = tt_min32(i0 + ROWS, g->m);
+    int32_t j0 = u % g->column_units * COLS, j1 = tt_min32(j0 + COLS, g->n);
+    for (int32_t jg = j0; jg < j1; jg += columns) {
+      int32_t je = tt_min32(jg + columns, j1);
+      for (int32_t j = jg; j < je; j += 8) {
+        unpack_splats((int16_t *)(scratch + (j - jg) / 8 * bytes), g, j, tt_min32(8, je - j));
+      }
+      for (int32_t i = i0; i < i1; i += 4) {
+        for (int32_t j = jg; j < je; j += 8) {
+          splat_rows(g, (const int16_t *)(scratch + (j - jg) / 8 * bytes), i, tt_min32(4, i1 - i), j, je - j);
+        }
+      }
+    }
+  }
+}
+
 void q4_gemm(void *y, void *q, void *sx, void *sums, void *w, void *d, void *minimum, void *bias, int32_t m, int32_t n,
              int32_t k, int32_t ldy, int32_t accumulate) {
   if (m <= 0 || n <= 0) {
@@ -168,5 +269,6 @@ void q4_gemm(void *y, void *q, void *sx, void *sums, void *w, void *d, void *min
   }
   gemm_args g = {y, q, sx, sums, w, d, minimum, bias, m, n, k, ldy, accumulate, (n + COLS - 1) / COLS};
   int64_t unit = (int64_t)(tt_min32(m, ROWS) + 4) * COLS * (k + 1);
-  parallel_for(body, &g, g.column_units * ((m + ROWS - 1) / ROWS), (int32_t)(1 + 400000 / unit));
+  int32_t splats = tt_splats && k > 0 && splat_panel_bytes(k) <= TT_SCRATCH_BYTES;
+  parallel_for(splats ? splat_body : body, &g, g.column_units * ((m + ROWS - 1) / ROWS), (int32_t)(1 + 400000 / unit));
 }

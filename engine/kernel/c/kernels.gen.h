@@ -33,6 +33,9 @@ void mem_copy(void *dst, void *src, int64_t n);
 __attribute__((export_name("i16_quantize_rows")))
 void i16_quantize_rows(void *q, void *scale, void *sums, void *x, int32_t m, int32_t k, int32_t ldx);
 
+__attribute__((export_name("gemm_tile")))
+void gemm_tile(int32_t splats);
+
 __attribute__((export_name("i8_gemm")))
 void i8_gemm(void *y, void *q, void *sx, void *w, void *sw, void *bias, int32_t m, int32_t n, int32_t k, int32_t ldw, int32_t ldy, int32_t accumulate);
 
