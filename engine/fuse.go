@@ -18,6 +18,7 @@ import (
 var fusions = []Pass{
 	{"fuse seeded noise", fuseNoise},
 	{"fuse rotary and attention", fuseAttention},
+	{"fuse decoding over a cache", fuseDecode},
 	{"fuse RMSNorm", fuseNorm},
 	{"fuse SwiGLU", fuseSwiGLU},
 	{"fuse negative log-likelihood", fuseNLL},

@@ -21,6 +21,7 @@ import (
 //	features(h f32[n,T,d], rows i64[m]) -> f32[m,Top+1,d], the hidden states of
 //	        prefix, of each layer above but the last, and of the final norm; only
 //	        with Features
+//	decode: see there; only with Decode
 //
 // n and m are multiples of R and replica-major: rows[i] lies in replica
 // i/(m/R). Without adapters forward takes h, rows and targets only.
@@ -39,6 +40,9 @@ func Build(s Spec) (*pte.Program, error) {
 	}
 	if s.Features {
 		p.Add(b.features())
+	}
+	if s.Decode {
+		p.Add(b.decode())
 	}
 	return p.Finish(), nil
 }
@@ -214,12 +218,10 @@ func (b *builder) headWeight() *graph.Tensor {
 	return g.DequantizePerChannel(g.External(name, pte.Char, c.Vocab, c.Dim), g.External(name+".scale", pte.Float, c.Vocab))
 }
 
-// tables makes the rotary tables and the causal mask for the T of this call.
-func (b *builder) tables() {
-	g, s := b.g, b.spec
-	hd := s.Model.HeadDim
-	cos := make([]byte, 4*s.Window*hd)
-	sin := make([]byte, 4*s.Window*hd)
+// rotaryTables returns cos and sin as f32[Window, headDim].
+func (b *builder) rotaryTables() (cos, sin []byte) {
+	s, hd := b.spec, b.spec.Model.HeadDim
+	cos, sin = make([]byte, 4*s.Window*hd), make([]byte, 4*s.Window*hd)
 	for t := 0; t < s.Window; t++ {
 		for i := 0; i < hd; i++ {
 			angle := float64(t) * math.Pow(s.Model.RopeBase, -float64(2*(i%(hd/2)))/float64(hd))
@@ -228,6 +230,14 @@ func (b *builder) tables() {
 			binary.LittleEndian.PutUint32(sin[4*(t*hd+i):], math.Float32bits(float32(sn)))
 		}
 	}
+	return cos, sin
+}
+
+// tables makes the rotary tables and the causal mask for the T of this call.
+func (b *builder) tables() {
+	g, s := b.g, b.spec
+	hd := s.Model.HeadDim
+	cos, sin := b.rotaryTables()
 	table := func(data []byte) *graph.Tensor {
 		return g.View(g.Slice(g.Const(pte.Float, data, s.Window, hd), 0, 0, dimT), dimT, graph.D(1), graph.D(hd))
 	}
@@ -248,12 +258,16 @@ func (b *builder) norm(x *graph.Tensor, name string) *graph.Tensor {
 // layer runs one transformer layer over x [n*T,d]; with rows it returns [m,d],
 // the result at those positions alone.
 func (b *builder) layer(x *graph.Tensor, l int, rows *graph.Tensor) *graph.Tensor {
+	return b.layerWith(x, l, rows, b.attention)
+}
+
+func (b *builder) layerWith(x *graph.Tensor, l int, rows *graph.Tensor, attention func(q, k, v *graph.Tensor) *graph.Tensor) *graph.Tensor {
 	g := b.g
 	path := func(m string) string { return ModuleName(l, m) }
 	base := ModuleName(l, "q")[:len(ModuleName(l, "q"))-len("self_attn.q_proj")]
 	y := b.norm(x, base+"input_layernorm.weight")
 	q, k, v := b.linear(y, path("q"), "q"), b.linear(y, path("k"), "k"), b.linear(y, path("v"), "v")
-	a := b.attention(q, k, v)
+	a := attention(q, k, v)
 	if rows != nil {
 		x, a = g.IndexSelect(x, rows), g.IndexSelect(a, rows)
 	}
@@ -264,10 +278,10 @@ func (b *builder) layer(x *graph.Tensor, l int, rows *graph.Tensor) *graph.Tenso
 	return g.Add(x, b.linear(y, path("down"), "down"))
 }
 
-// rotary is Hugging Face's rotate-half form over x [n,T,heads,headDim].
+// rotary is Hugging Face's rotate-half form over x [...,T,heads,headDim].
 func (b *builder) rotary(x *graph.Tensor) *graph.Tensor {
-	g, hd := b.g, b.spec.Model.HeadDim
-	half := g.Cat(3, g.Neg(g.Slice(x, 3, hd/2, graph.D(hd))), g.Slice(x, 3, 0, graph.D(hd/2)))
+	g, hd, last := b.g, b.spec.Model.HeadDim, len(x.Shape)-1
+	half := g.Cat(last, g.Neg(g.Slice(x, last, hd/2, graph.D(hd))), g.Slice(x, last, 0, graph.D(hd/2)))
 	return g.Add(g.Mul(x, b.cos), g.Mul(half, b.sin))
 }
 

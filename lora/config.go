@@ -5,7 +5,7 @@
 // below the lowest adapted one; forward applies the last update to every
 // adapter matrix B, perturbs it once for each replica and returns the negative
 // log-likelihood at the scored positions; logits is inference with the current
-// adapter. A is frozen (LoRA-FA), B is a mutable buffer that the methods share.
+// adapter (a fourth, decode, is the same over a cache). A is frozen (LoRA-FA), B is a mutable buffer that the methods share.
 // The seeded normal that perturbs B is part of the graph, so a runtime needs no
 // random numbers of its own.
 package lora
@@ -160,6 +160,7 @@ type Spec struct {
 	Features   bool // with a method features
 	// PrefixRows and LogitRows bound n in prefix and logits (default 8 and 1).
 	PrefixRows, LogitRows int
+	Decode                bool // with the method decode: generation over a cache of keys and values
 }
 
 // Replicas returns R.

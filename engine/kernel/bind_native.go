@@ -58,6 +58,7 @@ var kernelNames = [...]string{
 	"f32_swiglu",
 	"f32_attention",
 	"f32_attention_rows",
+	"f32_attention_cached",
 	"zo_noise",
 	"mplora_perturb",
 	"zo_update",
@@ -724,6 +725,27 @@ func (d *Device) F32AttentionRows(out Addr, outRow int32, q Addr, qRow int32, k 
 	d.call(49)
 }
 
+// F32AttentionCached calls the kernel f32_attention_cached.
+func (d *Device) F32AttentionCached(out Addr, outRow int32, q Addr, qRow int32, k Addr, kRow int32, v Addr, vRow int32, positions Addr, m, kvRows, heads, kvHeads, dim int32, scale float32) {
+	s := d.stack[:]
+	s[0] = uint64(out)
+	s[1] = uint64(uint32(outRow))
+	s[2] = uint64(q)
+	s[3] = uint64(uint32(qRow))
+	s[4] = uint64(k)
+	s[5] = uint64(uint32(kRow))
+	s[6] = uint64(v)
+	s[7] = uint64(uint32(vRow))
+	s[8] = uint64(positions)
+	s[9] = uint64(uint32(m))
+	s[10] = uint64(uint32(kvRows))
+	s[11] = uint64(uint32(heads))
+	s[12] = uint64(uint32(kvHeads))
+	s[13] = uint64(uint32(dim))
+	s[14] = uint64(math.Float32bits(scale))
+	d.call(50)
+}
+
 // ZoNoise calls the kernel zo_noise.
 func (d *Device) ZoNoise(distribution int32, dst Addr, seed, base int64, n int32) {
 	s := d.stack[:]
@@ -732,7 +754,7 @@ func (d *Device) ZoNoise(distribution int32, dst Addr, seed, base int64, n int32
 	s[2] = uint64(seed)
 	s[3] = uint64(base)
 	s[4] = uint64(uint32(n))
-	d.call(50)
+	d.call(51)
 }
 
 // MploraPerturb calls the kernel mplora_perturb.
@@ -747,7 +769,7 @@ func (d *Device) MploraPerturb(distribution int32, dst, b, seeds Addr, eps float
 	s[6] = uint64(base)
 	s[7] = uint64(uint32(n))
 	s[8] = uint64(uint32(sides))
-	d.call(51)
+	d.call(52)
 }
 
 // ZoUpdate calls the kernel zo_update.
@@ -760,7 +782,7 @@ func (d *Device) ZoUpdate(distribution int32, b, seeds, coefs Addr, k int32, bas
 	s[4] = uint64(uint32(k))
 	s[5] = uint64(base)
 	s[6] = uint64(uint32(n))
-	d.call(52)
+	d.call(53)
 }
 
 // ZoAxpy calls the kernel zo_axpy.
@@ -772,7 +794,7 @@ func (d *Device) ZoAxpy(distribution int32, w Addr, seed int64, scale float32, b
 	s[3] = uint64(math.Float32bits(scale))
 	s[4] = uint64(base)
 	s[5] = uint64(uint32(n))
-	d.call(53)
+	d.call(54)
 }
 
 // F32GemmNT calls the kernel f32_gemm_nt.
@@ -790,7 +812,7 @@ func (d *Device) F32GemmNT(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32, alp
 	s[9] = uint64(uint32(ldy))
 	s[10] = uint64(math.Float32bits(alpha))
 	s[11] = uint64(uint32(accumulate))
-	d.call(54)
+	d.call(55)
 }
 
 // F32GemmNN calls the kernel f32_gemm_nn.
@@ -808,7 +830,7 @@ func (d *Device) F32GemmNN(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32, alp
 	s[9] = uint64(uint32(ldy))
 	s[10] = uint64(math.Float32bits(alpha))
 	s[11] = uint64(uint32(accumulate))
-	d.call(55)
+	d.call(56)
 }
 
 // F32BMMNT calls the kernel f32_bmm_nt.
@@ -830,7 +852,7 @@ func (d *Device) F32BMMNT(c, a, b, offsets Addr, batch, m, n, k, lda, ldb, ldc, 
 	s[13] = uint64(uint32(strideC))
 	s[14] = uint64(math.Float32bits(alpha))
 	s[15] = uint64(uint32(accumulate))
-	d.call(56)
+	d.call(57)
 }
 
 // F32BMMNN calls the kernel f32_bmm_nn.
@@ -852,7 +874,7 @@ func (d *Device) F32BMMNN(c, a, b, offsets Addr, batch, m, n, k, lda, ldb, ldc, 
 	s[13] = uint64(uint32(strideC))
 	s[14] = uint64(math.Float32bits(alpha))
 	s[15] = uint64(uint32(accumulate))
-	d.call(57)
+	d.call(58)
 }
 
 // Q4Gemm calls the kernel q4_gemm.
@@ -871,7 +893,7 @@ func (d *Device) Q4Gemm(y, q, sx, sums, w, d_, minimum, bias Addr, m, n, k, ldy,
 	s[10] = uint64(uint32(k))
 	s[11] = uint64(uint32(ldy))
 	s[12] = uint64(uint32(accumulate))
-	d.call(58)
+	d.call(59)
 }
 
 // I8Rows calls the kernel i8_rows.
@@ -886,7 +908,7 @@ func (d *Device) I8Rows(y, w, sw, index Addr, m, rows, k, ldw, ldy int32) {
 	s[6] = uint64(uint32(k))
 	s[7] = uint64(uint32(ldw))
 	s[8] = uint64(uint32(ldy))
-	d.call(59)
+	d.call(60)
 }
 
 // Q4Rows calls the kernel q4_rows.
@@ -901,7 +923,7 @@ func (d *Device) Q4Rows(y, w, d_, minimum, index Addr, m, rows, k, ldy int32) {
 	s[6] = uint64(uint32(rows))
 	s[7] = uint64(uint32(k))
 	s[8] = uint64(uint32(ldy))
-	d.call(60)
+	d.call(61)
 }
 
 // Im2col calls the kernel im2col.
@@ -916,7 +938,7 @@ func (d *Device) Im2col(dst, x, window Addr, h, w, pixel, bytes, first, rows int
 	s[6] = uint64(uint32(bytes))
 	s[7] = uint64(uint32(first))
 	s[8] = uint64(uint32(rows))
-	d.call(61)
+	d.call(62)
 }
 
 // F32Dwconv calls the kernel f32_dwconv.
@@ -934,7 +956,7 @@ func (d *Device) F32Dwconv(y, x, weight, bias, window Addr, n, h, w, c, multipli
 	s[9] = uint64(uint32(multiplier))
 	s[10] = uint64(math.Float32bits(lo))
 	s[11] = uint64(math.Float32bits(hi))
-	d.call(62)
+	d.call(63)
 }
 
 // F32Pool calls the kernel f32_pool.
@@ -948,7 +970,7 @@ func (d *Device) F32Pool(y, x, window Addr, n, h, w, c, mean int32) {
 	s[5] = uint64(uint32(w))
 	s[6] = uint64(uint32(c))
 	s[7] = uint64(uint32(mean))
-	d.call(63)
+	d.call(64)
 }
 
 // I8MaxPool calls the kernel i8_max_pool.
@@ -961,7 +983,7 @@ func (d *Device) I8MaxPool(y, x, window Addr, n, h, w, c int32) {
 	s[4] = uint64(uint32(h))
 	s[5] = uint64(uint32(w))
 	s[6] = uint64(uint32(c))
-	d.call(64)
+	d.call(65)
 }
 
 // I8Im2col calls the kernel i8_im2col.
@@ -981,7 +1003,7 @@ func (d *Device) I8Im2col(q, sx, x, scales, zeros Addr, zero int32, window Addr,
 	s[11] = uint64(uint32(count))
 	s[12] = uint64(uint32(first))
 	s[13] = uint64(uint32(rows))
-	d.call(65)
+	d.call(66)
 }
 
 // Qs8Gemm calls the kernel qs8_gemm.
@@ -999,7 +1021,7 @@ func (d *Device) Qs8Gemm(y, q, w, scale, bias Addr, m, n, k, ldy, zero, lo, hi i
 	s[9] = uint64(uint32(zero))
 	s[10] = uint64(uint32(lo))
 	s[11] = uint64(uint32(hi))
-	d.call(66)
+	d.call(67)
 }
 
 // Qd8Gemm calls the kernel qd8_gemm.
@@ -1016,7 +1038,7 @@ func (d *Device) Qd8Gemm(y, q, sx, w, sw, bias Addr, m, n, k, block, ldy int32) 
 	s[8] = uint64(uint32(k))
 	s[9] = uint64(uint32(block))
 	s[10] = uint64(uint32(ldy))
-	d.call(67)
+	d.call(68)
 }
 
 // Qs8Dwconv calls the kernel qs8_dwconv.
@@ -1036,7 +1058,7 @@ func (d *Device) Qs8Dwconv(y, x, weight, bias, scale, window Addr, n, h, w, c, x
 	s[11] = uint64(uint32(zero))
 	s[12] = uint64(uint32(lo))
 	s[13] = uint64(uint32(hi))
-	d.call(68)
+	d.call(69)
 }
 
 // I8Quantize calls the kernel i8_quantize.
@@ -1047,7 +1069,7 @@ func (d *Device) I8Quantize(y, x Addr, inverse float32, zero, n int32) {
 	s[2] = uint64(math.Float32bits(inverse))
 	s[3] = uint64(uint32(zero))
 	s[4] = uint64(uint32(n))
-	d.call(69)
+	d.call(70)
 }
 
 // I8QuantizeRows calls the kernel i8_quantize_rows.
@@ -1059,7 +1081,7 @@ func (d *Device) I8QuantizeRows(y, scale, zero, x Addr, m, k int32) {
 	s[3] = uint64(x)
 	s[4] = uint64(uint32(m))
 	s[5] = uint64(uint32(k))
-	d.call(70)
+	d.call(71)
 }
 
 // I8Dequantize calls the kernel i8_dequantize.
@@ -1070,7 +1092,7 @@ func (d *Device) I8Dequantize(y, x Addr, scale float32, zero, n int32) {
 	s[2] = uint64(math.Float32bits(scale))
 	s[3] = uint64(uint32(zero))
 	s[4] = uint64(uint32(n))
-	d.call(71)
+	d.call(72)
 }
 
 // U8Lookup calls the kernel u8_lookup.
@@ -1080,7 +1102,7 @@ func (d *Device) U8Lookup(y, x, table Addr, n int32) {
 	s[1] = uint64(x)
 	s[2] = uint64(table)
 	s[3] = uint64(uint32(n))
-	d.call(72)
+	d.call(73)
 }
 
 // Qs8Add calls the kernel qs8_add.
@@ -1095,7 +1117,7 @@ func (d *Device) Qs8Add(y, a, b Addr, bias, am, bm, shift, zero, n int32) {
 	s[6] = uint64(uint32(shift))
 	s[7] = uint64(uint32(zero))
 	s[8] = uint64(uint32(n))
-	d.call(73)
+	d.call(74)
 }
 
 // Qs8Mul calls the kernel qs8_mul.
@@ -1109,5 +1131,5 @@ func (d *Device) Qs8Mul(y, a, b Addr, az, bz int32, scale float32, zero, n int32
 	s[5] = uint64(math.Float32bits(scale))
 	s[6] = uint64(uint32(zero))
 	s[7] = uint64(uint32(n))
-	d.call(74)
+	d.call(75)
 }

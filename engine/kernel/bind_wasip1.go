@@ -452,6 +452,15 @@ func (d *Device) F32AttentionRows(out Addr, outRow int32, q Addr, qRow int32, k 
 	importF32AttentionRows(uint32(out), outRow, uint32(q), qRow, uint32(k), kRow, uint32(v), vRow, uint32(starts), uint32(lengths), m, kvRows, heads, kvHeads, dim, scale)
 }
 
+//go:wasmimport kernels f32_attention_cached
+//go:noescape
+func importF32AttentionCached(out uint32, outRow int32, q uint32, qRow int32, k uint32, kRow int32, v uint32, vRow int32, positions uint32, m int32, kvRows int32, heads int32, kvHeads int32, dim int32, scale float32)
+
+// F32AttentionCached calls the kernel f32_attention_cached.
+func (d *Device) F32AttentionCached(out Addr, outRow int32, q Addr, qRow int32, k Addr, kRow int32, v Addr, vRow int32, positions Addr, m, kvRows, heads, kvHeads, dim int32, scale float32) {
+	importF32AttentionCached(uint32(out), outRow, uint32(q), qRow, uint32(k), kRow, uint32(v), vRow, uint32(positions), m, kvRows, heads, kvHeads, dim, scale)
+}
+
 //go:wasmimport kernels zo_noise
 //go:noescape
 func importZoNoise(distribution int32, dst uint32, seed int64, base int64, n int32)

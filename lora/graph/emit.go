@@ -190,6 +190,12 @@ func (e *emitter) arg(a any) int {
 			l[i] = e.value(v)
 		}
 		return e.add(l)
+	case optional:
+		l := make(pte.OptionalTensorList, len(x))
+		for i, v := range x {
+			l[i] = e.value(v)
+		}
+		return e.add(l)
 	}
 	panic(fmt.Sprintf("graph: argument of type %T", a))
 }
@@ -218,13 +224,19 @@ func (e *emitter) value(t *Tensor) int {
 		v.External = true
 	case Buffer:
 		e.hasBuffers = true
-		if _, ok := e.p.mutIdx[t.Name]; !ok {
-			e.p.mutable = append(e.p.mutable, t.Data)
-			e.p.mutIdx[t.Name] = uint32(len(e.p.mutable))
+		if _, ok := e.p.mutOff[t.Name]; !ok {
+			n := ElemSize(t.DType)
+			for _, d := range t.Shape {
+				n *= e.g.Max(d)
+			}
 			e.p.mutOff[t.Name] = e.p.mutEnd
-			e.p.mutEnd += (uint64(len(t.Data)) + alignment - 1) / alignment * alignment
+			e.p.mutEnd += (uint64(n) + alignment - 1) / alignment * alignment
+			if t.Data != nil {
+				e.p.mutable = append(e.p.mutable, t.Data)
+				e.p.mutIdx[t.Name] = uint32(len(e.p.mutable))
+			}
 		}
-		v.Buffer = e.p.mutIdx[t.Name]
+		v.Buffer = e.p.mutIdx[t.Name] // 0: no initial value
 		v.Alloc = &pte.Alloc{MemoryID: 2, Offset: e.p.mutOff[t.Name]}
 	default:
 		off, ok := e.offsets[t.id]
@@ -272,6 +284,10 @@ func planMemory(g *Graph) (offsets map[int]uint64, size int64) {
 				case *Tensor:
 					touch(x, i)
 				case []*Tensor:
+					for _, t := range x {
+						touch(t, i)
+					}
+				case optional:
 					for _, t := range x {
 						touch(t, i)
 					}

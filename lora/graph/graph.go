@@ -44,7 +44,7 @@ type Scalar struct {
 // Node is one call of an operator.
 type Node struct {
 	Op   pte.Operator
-	Args []any // *Tensor, *Scalar, int64, float64, bool, nil, []any (ints and *Scalar), []*Tensor
+	Args []any // *Tensor, *Scalar, int64, float64, bool, nil, []any (ints and *Scalar), []*Tensor, optional
 	Outs []any // *Tensor or *Scalar
 	// Repeat says that the out tensors follow once more as return values, as
 	// ExecuTorch's emitter writes them for every operator but executorch_prim.
@@ -119,6 +119,14 @@ func (g *Graph) Buffer(name string, dt pte.ScalarType, data []byte, sizes ...int
 	return t
 }
 
+// State adds a mutable tensor without an initial value in the program: whoever runs it finds zeros where the runtime
+// clears its memory, as this engine does, and anything elsewhere.
+func (g *Graph) State(name string, dt pte.ScalarType, sizes ...int) *Tensor {
+	t := g.tensor(Buffer, dt, dims(sizes))
+	t.Name = name
+	return t
+}
+
 // Output appends results of the method.
 func (g *Graph) Output(ts ...*Tensor) { g.Outputs = append(g.Outputs, ts...) }
 
@@ -136,6 +144,17 @@ func (g *Graph) CopyInto(dst, src *Tensor) {
 	}
 	g.Nodes = append(g.Nodes, Node{Op: pte.Operator{Name: "aten::copy_"}, Args: []any{dst, src, false}, Outs: []any{dst}})
 }
+
+// PutRows writes the rows of src into those of the mutable buffer dst that index i64[m] names (aten::index_put_).
+func (g *Graph) PutRows(dst, index, src *Tensor) {
+	if dst.Kind != Buffer {
+		panic("graph: PutRows needs a buffer")
+	}
+	g.Nodes = append(g.Nodes, Node{Op: pte.Operator{Name: "aten::index_put_"}, Args: []any{dst, optional{index}, src, false}, Outs: []any{dst}})
+}
+
+// optional is a list of tensors where the operator's schema has Tensor?[].
+type optional []*Tensor
 
 func (g *Graph) scalarOp(op pte.Operator, args ...any) *Scalar {
 	g.nextID++

@@ -71,11 +71,12 @@ func (s *Session) generate(t *rpc.Task, p generateParams) (generateResult, error
 	rng := rand.New(rand.NewPCG(uint64(p.Seed), 0x7ab7))
 	stream := m.tok.NewStream()
 	var text strings.Builder
-	for len(ids) < limit {
-		logits, err := r.logits([]row{{ids: ids}})
+	for cached := 0; len(ids) < limit; {
+		logits, err := r.decode(ids[cached:], cached)
 		if err != nil {
 			return res, err
 		}
+		cached = len(ids)
 		id := sample(logits[:m.tok.Len()], p.Temperature, rng)
 		if id == m.tok.EOS() || m.endOfTurn(id) {
 			break
@@ -103,12 +104,12 @@ func (s *Session) generator(m *model, window int, with bool) (*runner, error) {
 	}
 	defer func() { s.adapter = keep }()
 	spec := s.inferenceSpec(m, window)
-	spec.PrefixRows, spec.Classifier = 1, nil // a classifier has no say in text
+	spec.PrefixRows, spec.Decode, spec.Classifier = 1, true, nil // a classifier has no say in text
 	r, err := s.useSpec(spec)
 	if err != nil {
 		return nil, err
 	}
-	need, err := r.memory("prefix", "logits")
+	need, err := r.memory("decode")
 	if err != nil {
 		return nil, err
 	}

@@ -358,6 +358,25 @@ func (r *runner) logits(rows []row) ([]float32, error) {
 	return r.s.floats(out), nil
 }
 
+// decode runs ids, which stand at positions from first on, through the method decode, and returns the scores of all
+// tokens after the last of them. The positions before first are in the cache from earlier calls.
+func (r *runner) decode(ids []int32, first int) ([]float32, error) {
+	tokens, positions := make([]int64, len(ids)), make([]int64, len(ids))
+	for i, id := range ids {
+		tokens[i], positions[i] = int64(id), int64(first+i)
+	}
+	for i, x := range [][]int64{tokens, positions, {int64(len(ids) - 1)}} {
+		if err := set(r.s.dev, r.rt, "decode", i, engine.Int64s(x, len(x))); err != nil {
+			return nil, err
+		}
+	}
+	out, err := r.rt.Call("decode", 1, r.spec.Model.Vocab)
+	if err != nil {
+		return nil, err
+	}
+	return r.s.floats(out), nil
+}
+
 // buffers calls f for every B of the program, in the order of the adapters.
 func (r *runner) buffers(f func(i int, a lora.Adapted, b engine.View) error) error {
 	if len(r.spec.Modules) == 0 {

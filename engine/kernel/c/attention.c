@@ -290,7 +290,10 @@ static void attention_rows_body(const void *args, int32_t begin, int32_t end) {
     int32_t kv = head / c->group * c->dim;
     const float *q = c->q + (uint32_t)r * (uint32_t)c->q_row + head * c->dim;
     float *out = c->out + (uint32_t)r * (uint32_t)c->out_row + head * c->dim;
-    int64_t start = c->starts[r], length = c->lengths[r];
+    int64_t start = c->starts ? c->starts[r] : 0, length = c->lengths[r];
+    if (!c->starts) {  // lengths are positions: row r sees rows 0 to lengths[r]
+      length = length < c->limit ? length + 1 : 0;
+    }
     if (start < 0 || length < 1 || start > c->limit || length > c->limit - start) {
       for (int32_t d = 0; d < c->dim; d++) {
         out[d] = __builtin_nanf("");
@@ -373,4 +376,12 @@ void f32_attention_rows(void *out, int32_t out_row, void *q, int32_t q_row, void
                              .limit = kv_rows,
                              .scale = scale};
   parallel_for(attention_rows_body, &c, m * heads, 1);
+}
+
+// f32_attention_cached: m queries over a cache of kv_rows rows of keys and values. Row r sees rows 0 to
+// positions[r], i64[m]; a position outside gives NaN.
+void f32_attention_cached(void *out, int32_t out_row, void *q, int32_t q_row, void *k, int32_t k_row, void *v,
+                          int32_t v_row, void *positions, int32_t m, int32_t kv_rows, int32_t heads, int32_t kv_heads,
+                          int32_t dim, float scale) {
+  f32_attention_rows(out, out_row, q, q_row, k, k_row, v, v_row, 0, positions, m, kv_rows, heads, kv_heads, dim, scale);
 }

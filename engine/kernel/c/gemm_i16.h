@@ -15,7 +15,7 @@
 //
 // Measured (GOP/s, Chromium 156 / wazero 1.12, one thread, K=576): 2x4 rows, 2 steps unrolled
 // 69 / 38; 4x8 splatted pairs 77 / 22; 4x4 rows 53 / 14; 1x8 rows 59 / 27. wazero spills from about
-// 13 live vectors on, which rules out what would be best in a browser.
+// 13 live vectors on, which rules out what is best in a browser: gemm_splat.h has that tile.
 #pragma once
 
 #include "tt.h"

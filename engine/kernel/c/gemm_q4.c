@@ -7,7 +7,8 @@
 // where the dot product of a group is exact in int32, and the sum runs over g in order in float.
 //
 // As in gemm_i8.c, a unit of ROWS x COLS outputs unpacks 4 to 16 weight rows at a time: nibbles as
-// int16 in the layout of gemm_i16.h, d and minimum as [k/32][4] floats behind them.
+// int16 in the layout of gemm_i16.h, d and minimum as [k/32][4] floats behind them. Fewer than 4 rows are
+// multiplied straight from the nibbles.
 #include "gemm_i16.h"
 #include "gemm_splat.h"
 #include "quant.h"
@@ -162,6 +163,49 @@ static void body(const void *args, int32_t begin, int32_t end) {
   }
 }
 
+// direct_body is for fewer than 4 rows, for which unpacking would be most of the work: the nibbles of 4 columns are
+// multiplied as they come. Units are 4 columns.
+static void direct_body(const void *args, int32_t begin, int32_t end) {
+  const gemm_args *g = args;
+  int32_t groups = g->k / 32;
+  for (int32_t u = begin; u < end; u++) {
+    int32_t j = u * 4, cols = tt_min32(4, g->n - j);
+    size_t row[4];
+    for (int32_t c = 0; c < 4; c++) {
+      row[c] = (size_t)(j + tt_min32(c, cols - 1)) * (size_t)groups;
+    }
+    for (int32_t i = 0; i < g->m; i++) {
+      int32_t hop = (i | 1) < g->m ? 16 : 8;
+      const int16_t *a = g->q + (size_t)(i & ~1) * (size_t)g->k + (i & 1) * 8;
+      const int32_t *sums = g->sums + (size_t)i * (size_t)groups;
+      v128_t f = wasm_f32x4_const_splat(0);
+      for (int32_t n = 0; n < groups; n++, a += hop * 4) {
+        v128_t a0 = wasm_v128_load(a), a1 = wasm_v128_load(a + hop);
+        v128_t a2 = wasm_v128_load(a + hop * 2), a3 = wasm_v128_load(a + hop * 3);
+        v128_t s[4];
+        for (int32_t c = 0; c < 4; c++) {
+          v128_t v = wasm_v128_load(g->w + (row[c] + (size_t)n) * 16);
+          v128_t lo = tt_low_nibbles(v), hi = tt_high_nibbles(v);
+          s[c] = wasm_i32x4_dot_i16x8(a0, wasm_u16x8_extend_low_u8x16(lo));
+          s[c] = tt_mac(s[c], a1, wasm_u16x8_extend_high_u8x16(lo));
+          s[c] = tt_mac(s[c], a2, wasm_u16x8_extend_low_u8x16(hi));
+          s[c] = tt_mac(s[c], a3, wasm_u16x8_extend_high_u8x16(hi));
+        }
+        size_t at = (size_t)n;
+        v128_t d =
+            tt_half4(wasm_u32x4_make(g->d[row[0] + at], g->d[row[1] + at], g->d[row[2] + at], g->d[row[3] + at]));
+        v128_t low = tt_half4(wasm_u32x4_make(g->minimum[row[0] + at], g->minimum[row[1] + at], g->minimum[row[2] + at],
+                                              g->minimum[row[3] + at]));
+        v128_t dot = wasm_f32x4_convert_i32x4(tt_sum4_i32(s[0], s[1], s[2], s[3]));
+        f = wasm_f32x4_add(f, wasm_f32x4_mul(dot, d));
+        f = wasm_f32x4_add(f, wasm_f32x4_mul(wasm_f32x4_splat((float)sums[n]), low));
+      }
+      tt_store_row(g->y + (size_t)i * (size_t)g->ldy + j, f, g->sx[i], 0, g->bias ? g->bias + j : 0, cols,
+                   g->accumulate);
+    }
+  }
+}
+
 // A panel of 8 columns for the tile of gemm_splat.h: k*8 int16, then [k/32][8] d, then as many minima.
 TT_INLINE int32_t splat_panel_bytes(int32_t k) { return k * 18; }
 
@@ -268,6 +312,10 @@ void q4_gemm(void *y, void *q, void *sx, void *sums, void *w, void *d, void *min
     return;
   }
   gemm_args g = {y, q, sx, sums, w, d, minimum, bias, m, n, k, ldy, accumulate, (n + COLS - 1) / COLS};
+  if (m < 4) {
+    parallel_for(direct_body, &g, (n + 3) / 4, 1 + 200000 / (m * (k + 1)));
+    return;
+  }
   int64_t unit = (int64_t)(tt_min32(m, ROWS) + 4) * COLS * (k + 1);
   int32_t splats = tt_splats && k > 0 && splat_panel_bytes(k) <= TT_SCRATCH_BYTES;
   parallel_for(splats ? splat_body : body, &g, g.column_units * ((m + ROWS - 1) / ROWS), (int32_t)(1 + 400000 / unit));

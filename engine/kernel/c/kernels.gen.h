@@ -162,6 +162,9 @@ void f32_attention(void *out, int32_t out_row, void *q, int32_t q_row, void *k, 
 __attribute__((export_name("f32_attention_rows")))
 void f32_attention_rows(void *out, int32_t out_row, void *q, int32_t q_row, void *k, int32_t k_row, void *v, int32_t v_row, void *starts, void *lengths, int32_t m, int32_t kv_rows, int32_t heads, int32_t kv_heads, int32_t dim, float scale);
 
+__attribute__((export_name("f32_attention_cached")))
+void f32_attention_cached(void *out, int32_t out_row, void *q, int32_t q_row, void *k, int32_t k_row, void *v, int32_t v_row, void *positions, int32_t m, int32_t kv_rows, int32_t heads, int32_t kv_heads, int32_t dim, float scale);
+
 __attribute__((export_name("zo_noise")))
 void zo_noise(int32_t distribution, void *dst, int64_t seed, int64_t base, int32_t n);
 
