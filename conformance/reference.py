@@ -43,6 +43,11 @@ def normal(seed, base, count):
     return torch.sqrt(-2 * torch.log(u1)) * torch.cos(np.float32(2 * math.pi) * u2)
 
 
+def rademacher(seed, base, count):
+    e = torch.arange(base, base + count, dtype=torch.int64)
+    return torch.where(stream(seed, 2 * e) >= 2**31, -1.0, 1.0)
+
+
 @functools.lru_cache(maxsize=1)
 def read(path):
     """(metadata, tensors as f32) of a GGUF."""
@@ -113,8 +118,9 @@ class Llama:
 class Trainer:
     """forward() of the program contract, replicas computed together."""
 
-    def __init__(self, model, modules, top, rank, alpha, queries, sides, seed, labels=None):
+    def __init__(self, model, modules, top, rank, alpha, queries, sides, seed, labels=None, noise=normal):
         self.m, self.q, self.sides, self.scale, self.labels = model, queries, sides, alpha / rank, labels
+        self.noise = noise
         self.low = model.layers - top
         self.a, self.b, self.base = {}, {}, {}
         base = abase = 0
@@ -139,7 +145,7 @@ class Trainer:
     def forward(self, h, rows, targets, seeds, eps, last_seeds, last_coefs):
         copies = {}
         for k, b in self.b.items():
-            z = lambda s: normal(int(s), self.base[k], b.numel()).view(b.shape)
+            z = lambda s: self.noise(int(s), self.base[k], b.numel()).view(b.shape)
             upd = sum(float(c) * z(s) for s, c in zip(last_seeds, last_coefs))
             b.sub_(upd)
             plus = [b + eps * z(s) for s in seeds]

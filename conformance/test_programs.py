@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from harness import MODEL, Stock, central, note, ours, relative, reviews, scaled
+import reference
 from reference import MODULES, Llama, Trainer
 
 SHAPES = {  # as in mkprogram: modules, layers, queries, sides, labels
     "two": (["q", "v"], 1, 2, "two", None),
     "all": (MODULES, 2, 3, "one", None),
     "labels": (["q", "v", "down"], 2, 2, "two", [7, 50, 11]),
+    "signs": (["q", "v"], 1, 2, "one", None),
     "single": (["q", "v"], 1, 1, "single", None),
 }
 REPLICAS = {"two": lambda q: 2 * q, "one": lambda q: q + 1, "single": lambda q: 1}
@@ -48,7 +50,7 @@ def five_steps(stock, trainer, q, sides, batches, lr):
 def test_tiny(tiny, work, shape, dtype):
     modules, top, q, sides, labels = SHAPES[shape]
     pte, ptd = tiny / f"{shape}-{dtype}.pte", tiny / f"{dtype}.ptd"
-    trainer = Trainer(Llama(tiny / "tiny.gguf", dtype), modules, top, 4, 8, q, sides, 5, labels)
+    trainer = Trainer(Llama(tiny / "tiny.gguf", dtype), modules, top, 4, 8, q, sides, 5, labels, reference.rademacher if shape == "signs" else reference.normal)
     g = torch.Generator().manual_seed(1)
 
     def batches():

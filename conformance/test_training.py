@@ -144,6 +144,38 @@ def test_logits_in_peft(run, peft, smol, tokenizer, work):
     assert far < 1e-3 < ((want - start).abs().max() / want.abs().max()).item()
 
 
+def test_head_in_peft(hf, tokenizer, work):
+    """A label head on the final norm is a LoRA on the output head: tabtune's losses against PEFT's with the folder."""
+    from peft import PeftModel
+
+    out, predictions = work / "head", work / "head.jsonl"
+    tabtune("train", *DATA, "--data", TRAIN, "--train-rows", 48, "--val-rows", 12, "--estimator", "head", "--head", "output", "--window", 64, "--dtype", "f32",
+            "--out", out)
+    rows = list(csv.DictReader(VAL.open(encoding="utf-8", newline="")))[:6]
+    data = work / "head.csv"
+    with data.open("w", encoding="utf-8", newline="") as f:
+        w = csv.DictWriter(f, ["text", "label"])
+        w.writeheader()
+        w.writerows({k: r[k] for k in ("text", "label")} for r in rows)
+    tabtune("eval", *DATA, "--data", data, "--window", 128, "--dtype", "f32", "--adapter", out, "--predictions", predictions)
+    got = sorted((json.loads(x) for x in predictions.read_text().splitlines()), key=lambda p: p["row"])
+    labels = [tokenizer.encode(w, add_special_tokens=False).ids[0] for w in (" terrible", " great")]
+    model = PeftModel.from_pretrained(hf, out / "adapter").eval()
+    want, plain = [], []
+    for r in rows:
+        ids = torch.tensor([tokenizer.encode(r["text"] + " It was", add_special_tokens=False).ids])
+        y = int(r["label"] == "positive")
+        want.append(-F.log_softmax(model(ids).logits[0, -1, labels], 0)[y])
+        with model.disable_adapter():
+            plain.append(-F.log_softmax(model(ids).logits[0, -1, labels], 0)[y])
+    model.unload()
+    want, plain = torch.stack(want), torch.stack(plain)
+    far = ((torch.tensor([p["loss"] for p in got]) - want).abs().max() / want.abs().max()).item()
+    note("label head against PEFT with its folder, f32, loss of each of 6 rows", largest_difference_by_largest=far, the_head_moves_them_by=(want - plain).abs().max().item())
+    assert far < 1e-3
+    assert (want - plain).abs().max() > 0.05
+
+
 def test_eval_in_peft(run, peft, tokenizer, work):
     """tabtune eval with the adapter's folder against PEFT with the same folder, row by row."""
     rows = list(csv.DictReader(VAL.open(encoding="utf-8", newline="")))[:12]

@@ -1,6 +1,10 @@
 package engine
 
-import "slices"
+import (
+	"slices"
+
+	"tabtune/engine/kernel/code"
+)
 
 // fuseNoise matches the seeded normal of package lora where it updates a mutable
 // buffer and where it perturbs it:
@@ -35,11 +39,11 @@ func fuseNoise(g *Graph) (int, error) {
 				continue
 			}
 			fresh[now] = buf
-			r.replace(n, r.node("tabtune::zo_update_", buf, z.seeds, g.behindViews(mm.Args[0]), g.AddInt(z.base)))
+			r.replace(n, r.node("tabtune::zo_update_", buf, z.seeds, g.behindViews(mm.Args[0]), g.AddInt(z.base), g.AddInt(z.distribution)))
 		case "aten::view_copy.out":
 			out := n.Args[len(n.Args)-1]
 			if p, ok := m.perturbed(n.Args[0], fresh); ok {
-				r.replace(n, r.node("tabtune::perturb.out", p.buf, p.z.seeds, p.eps, g.AddInt(p.z.base), g.AddInt(p.sides), out))
+				r.replace(n, r.node("tabtune::perturb.out", p.buf, p.z.seeds, p.eps, g.AddInt(p.z.base), g.AddInt(p.sides), g.AddInt(p.z.distribution), out))
 			}
 		}
 	}
@@ -54,10 +58,12 @@ type noiseMatcher struct {
 	keys map[int]keyMatch
 }
 
-// noiseMatch is z f32[q,count] of seeds i64[q], from element base of the stream.
+// noiseMatch is z f32[q,count] of seeds i64[q], from element base of the stream,
+// normal or Rademacher (code.ZoNormal, code.ZoRademacher).
 type noiseMatch struct {
-	seeds       int
-	base, count int64
+	seeds        int
+	base, count  int64
+	distribution int64
 }
 
 type perturbMatch struct {
@@ -124,12 +130,13 @@ const (
 	low32  = 0xFFFFFFFF
 )
 
-// noise matches sqrt(-2 log((h1+1)/2^32)) * cos(2 pi h2/2^32), h1 = H(2e), h2 = H(2e+1).
+// noise matches sqrt(-2 log((h1+1)/2^32)) * cos(2 pi h2/2^32), h1 = H(2e), h2 = H(2e+1),
+// or 1 - 2 (h1 >> 31).
 func (m *noiseMatcher) noise(v int) (z noiseMatch, ok bool) {
 	g := m.g
 	mul := g.made(v, "aten::mul.out")
 	if mul == nil {
-		return z, false
+		return m.signs(v)
 	}
 	root, wave := g.made(mul.Args[0], "aten::sqrt.out"), g.made(mul.Args[1], "aten::cos.out")
 	if root == nil || wave == nil {
@@ -157,7 +164,30 @@ func (m *noiseMatcher) noise(v int) (z noiseMatch, ok bool) {
 	a, from, end, ok1 := m.uniform(u1)
 	b, from2, end2, ok2 := m.uniform(u2)
 	ok = ok1 && ok2 && a == b && from%2 == 0 && from2 == from+1 && end2 == end+1 && (end-from)%2 == 0
-	return noiseMatch{a, from / 2, (end - from) / 2}, ok
+	return noiseMatch{a, from / 2, (end - from) / 2, int64(code.ZoNormal)}, ok
+}
+
+// signs matches 1 - 2 (h1 >> 31).
+func (m *noiseMatcher) signs(v int) (z noiseMatch, ok bool) {
+	g := m.g
+	twice, ok := g.scalarOp(v, "aten::add.Scalar_out", 1)
+	if !ok {
+		return z, false
+	}
+	f, ok := g.scalarOp(twice, "aten::mul.Scalar_out", -2)
+	if !ok {
+		return z, false
+	}
+	bit, ok := g.converted(f)
+	if !ok {
+		return z, false
+	}
+	h, ok := g.scalarOp(bit, "aten::bitwise_right_shift.Tensor_Scalar_out", 31)
+	if !ok {
+		return z, false
+	}
+	seeds, from, end, ok := m.stream(h)
+	return noiseMatch{seeds, from / 2, (end - from) / 2, int64(code.ZoRademacher)}, ok && from%2 == 0 && (end-from)%2 == 0
 }
 
 // uniform matches f32(H(arange(from, end, 2))).
@@ -167,6 +197,12 @@ func (m *noiseMatcher) uniform(v int) (seeds int, from, end int64, ok bool) {
 	if !ok {
 		return 0, 0, 0, false
 	}
+	return m.stream(h)
+}
+
+// stream matches H(arange(from, end, 2)).
+func (m *noiseMatcher) stream(h int) (seeds int, from, end int64, ok bool) {
+	g := m.g
 	x, ok := m.mix(h)
 	if !ok {
 		return 0, 0, 0, false

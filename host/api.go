@@ -119,12 +119,19 @@ type Warning struct {
 
 // TrainParams configures a run. Zero values are left to the module's defaults. Give one of Steps, Rows and Minutes.
 type TrainParams struct {
-	Estimator  string          `json:"estimator,omitempty"` // auto (default), head, prge, mezo
+	Estimator  string          `json:"estimator,omitempty"` // auto (default), head, prge, rows, mezo, fzoo, grzo, greedy
 	Queries    int             `json:"queries,omitempty"`
 	Batch      int             `json:"batch,omitempty"`
 	Eps        float64         `json:"eps,omitempty"`
-	LR         json.RawMessage `json:"lr,omitempty"`       // AutoLR or LR(x)
-	Schedule   string          `json:"schedule,omitempty"` // linear (default), constant
+	LR         json.RawMessage `json:"lr,omitempty"`        // AutoLR or LR(x)
+	Schedule   string          `json:"schedule,omitempty"`  // linear (default), cosine, constant
+	Warmup     float64         `json:"warmup,omitempty"`    // share of the run over which the rate rises
+	Optimizer  string          `json:"optimizer,omitempty"` // sgd (default), momentum, adam, radazo, scalar, muon, mopi
+	Beta       *float64        `json:"beta,omitempty"`      // its momentum; 0.9 when nil
+	Noise      string          `json:"noise,omitempty"`     // normal (default; fzoo: rademacher), rademacher
+	Head       string          `json:"head,omitempty"`      // where a label head reads: any layer (default), or output: the final norm
+	Clip       float64         `json:"clip,omitempty"`      // bound of a coefficient, times the step's median; 0: none
+	Patience   int             `json:"patience,omitempty"`  // evaluations without a better one that end the run; 0: none
 	Rank       int             `json:"rank,omitempty"`
 	Alpha      float64         `json:"alpha,omitempty"`
 	Modules    []string        `json:"modules,omitempty"` // q k v o gate up down
@@ -154,7 +161,7 @@ func LR(lr float64) json.RawMessage { b, _ := json.Marshal(lr); return b }
 func Layers(k int) json.RawMessage { b, _ := json.Marshal(k); return b }
 
 // TrainEvent is one event of a run. Which fields are set depends on Type:
-// prefix and progress (Done, Total, Phase), head (Layer, Accuracy, Loss), lr (LR), eval (Step, Accuracy, Loss, Best), step (Step to PeakBytes), checkpoint (Step).
+// prefix and progress (Done, Total, Phase), head (Layer, Accuracy, Loss), eps (Eps), lr (LR), eval (Step, Accuracy, Loss, Best), step (Step to PeakBytes), checkpoint (Step).
 type TrainEvent struct {
 	Type          string  `json:"type"`
 	Phase         string  `json:"phase"`
@@ -167,6 +174,7 @@ type TrainEvent struct {
 	Accuracy      float64 `json:"accuracy"`
 	Best          bool    `json:"best"`
 	LR            float64 `json:"lr"`
+	Eps           float64 `json:"eps"`
 	Rows          int64   `json:"rows"`
 	RowsPerSecond float64 `json:"rowsPerSecond"`
 	SecondsLeft   float64 `json:"secondsLeft"`

@@ -83,6 +83,9 @@ func (b *builder) constant(p *graph.Program) {
 	p.ConstantMethod("get_rank", s.Rank)
 	p.ConstantMethod("get_alpha", s.Alpha)
 	p.ConstantMethod("get_adapter_seed", s.Seed)
+	if s.Noise != Normal {
+		p.ConstantMethod("get_noise", string(s.Noise))
+	}
 	p.ConstantMethod("get_dtype", string(s.DType))
 	p.ConstantMethod("get_window", s.Window)
 	p.ConstantMethod("get_dim", s.Model.Dim)

@@ -135,6 +135,15 @@ const (
 	Q4   DType = "q4"   // groups of 32 with f16 scale and minimum (GGUF Q4_1's layout)
 )
 
+// Noise is the distribution of the directions z.
+type Noise string
+
+// The distributions, both of mean 0 and variance 1.
+const (
+	Normal     Noise = "" // the standard normal
+	Rademacher Noise = "rademacher"
+)
+
 // Spec says which program to build.
 type Spec struct {
 	Model   Config
@@ -145,6 +154,7 @@ type Spec struct {
 	Alpha   float64
 	Queries int
 	Sides   Sides
+	Noise   Noise
 	Seed    int64   // of A
 	Window  int     // upper bound of T
 	Rows    int     // upper bound of n in forward
@@ -247,6 +257,9 @@ func (s *Spec) Validate() error {
 		}
 		if s.Queries < 1 || s.Queries > 256 {
 			return fmt.Errorf("queries: %d, want 1 to 256", s.Queries)
+		}
+		if s.Noise != Normal && s.Noise != Rademacher {
+			return fmt.Errorf("noise %q: want normal or rademacher", s.Noise)
 		}
 		if s.Sides == Single && s.Queries != 1 {
 			return fmt.Errorf("queries: %d, but a program with a single replica has one", s.Queries)

@@ -123,15 +123,19 @@ func (b *builder) keys(seeds *graph.Tensor) (k1, k2 *graph.Tensor) {
 	return g.View(k1, q, graph.D(1)), g.View(k2, q, graph.D(1))
 }
 
-// normal returns z f32[q,count]: element e of the stream starts at base.
+// noise returns z f32[q,count]: element e of the stream starts at base.
 // h1 = H(2e), h2 = H(2e+1); z = sqrt(-2 log((h1+1)/2^32)) cos(2 pi h2/2^32).
-func (b *builder) normal(k1, k2 *graph.Tensor, base, count int64) *graph.Tensor {
+// Rademacher: z = 1 - 2 (h1 >> 31).
+func (b *builder) noise(k1, k2 *graph.Tensor, base, count int64) *graph.Tensor {
 	g := b.g
-	uniform := func(odd int64) *graph.Tensor {
+	stream := func(odd int64) *graph.Tensor {
 		i := g.View(g.Arange(2*base+odd, 2*(base+count)+odd, 2), graph.D(1), graph.D(int(count)))
-		h := b.mix(g.Xor(b.mix(g.AndScalar(g.Add(i, k1), mask32)), k2))
-		return g.Convert(h, pte.Float)
+		return b.mix(g.Xor(b.mix(g.AndScalar(g.Add(i, k1), mask32)), k2))
 	}
+	if b.spec.Noise == Rademacher {
+		return g.AddScalar(g.MulScalar(g.Convert(g.ShiftRight(stream(0), 31), pte.Float), -2.0), 1.0)
+	}
+	uniform := func(odd int64) *graph.Tensor { return g.Convert(stream(odd), pte.Float) }
 	const unit = 1.0 / (1 << 32)
 	u1 := g.MulScalar(g.AddScalar(uniform(0), 1.0), unit)
 	u2 := g.MulScalar(uniform(1), unit)
@@ -152,10 +156,10 @@ func (b *builder) adapters(seeds, eps, lastSeeds, lastCoefs *graph.Tensor) {
 		count := int64(a.Out) * int64(s.Rank)
 		flat := graph.D(int(count))
 		buf := b.bufferB(a.Name, a.Out)
-		step := g.MM(coefs, b.normal(l1, l2, a.Base, count)) // [1,count]
+		step := g.MM(coefs, b.noise(l1, l2, a.Base, count)) // [1,count]
 		now := g.Sub(g.View(buf, graph.D(1), flat), step)
 		g.CopyInto(buf, g.View(now, graph.D(a.Out), graph.D(s.Rank)))
-		ez := g.Mul(b.normal(k1, k2, a.Base, count), eps)
+		ez := g.Mul(b.noise(k1, k2, a.Base, count), eps)
 		var copies *graph.Tensor
 		switch s.Sides {
 		case TwoSided:

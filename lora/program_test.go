@@ -167,6 +167,8 @@ func testSpecs(c Config) map[string]Spec {
 		"two-sided q v, one layer":      {Modules: []string{"q", "v"}, Top: 1, Queries: 2},
 		"one-sided, all modules":        {Modules: AllModules, Top: 2, Queries: 3, Sides: OneSided},
 		"labels":                        {Modules: []string{"q", "v", "down"}, Top: 3, Queries: 2, Labels: []int32{7, 50}},
+		"rademacher":                    {Modules: []string{"q", "v"}, Top: 2, Queries: 3, Sides: OneSided, Noise: Rademacher},
+		"rademacher, two-sided":         {Modules: []string{"k", "o"}, Top: 1, Queries: 2, Noise: Rademacher},
 		"single replica":                {Modules: []string{"o"}, Top: 2, Queries: 1, Sides: Single},
 		"no adapter, labels, one layer": {Top: 1, Labels: []int32{7, 50}},
 	}
@@ -224,6 +226,9 @@ func TestEverythingFuses(t *testing.T) {
 	for _, dt := range []DType{F32, Int8, Q4} {
 		w := loadWeights(t, c, dt)
 		s := testSpecs(c.Config)["one-sided, all modules"]
+		if dt == Int8 {
+			s.Noise = Rademacher
+		}
 		s.DType = dt
 		file, err := Build(s)
 		if err != nil {

@@ -168,19 +168,33 @@ func TestMeans(t *testing.T) {
 
 // TestSchedules checks the ends and the middle.
 func TestSchedules(t *testing.T) {
-	for name, want := range map[string][3]float64{"constant": {0.5, 0.5, 0.5}, "linear": {0.5, 0.25, 0}} {
-		s, err := NewSchedule(name)
+	for name, want := range map[string][3]float64{"constant": {0.5, 0.5, 0.5}, "linear": {0.5, 0.25, 0}, "cosine": {0.5, 0.25, 0}} {
+		s, err := NewSchedule(name, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i, at := range []float64{0, 0.5, 1} {
-			if got := s(0.5, at); got != want[i] {
+			if got := s(0.5, at); math.Abs(got-want[i]) > 1e-15 {
 				t.Errorf("%s at %v: %v, want %v", name, at, got, want[i])
 			}
 		}
 	}
-	if _, err := NewSchedule("cosine"); err == nil || !strings.Contains(err.Error(), "cosine") {
+	if _, err := NewSchedule("sine", 0); err == nil || !strings.Contains(err.Error(), "sine") {
 		t.Errorf("error %v", err)
+	}
+	for _, w := range []float64{-0.1, 1, math.NaN()} {
+		if _, err := NewSchedule("linear", w); err == nil || !strings.Contains(err.Error(), "warmup") {
+			t.Errorf("warmup %v: error %v", w, err)
+		}
+	}
+	s, err := NewSchedule("linear", 0.2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[float64]float64{0: 0.05, 0.1: 0.5, 0.2: 1, 0.6: 0.5, 1: 0} {
+		if got := s(1, at); math.Abs(got-want) > 1e-12 {
+			t.Errorf("warm-up at %v: %v, want %v", at, got, want)
+		}
 	}
 }
 

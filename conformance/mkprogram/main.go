@@ -57,6 +57,7 @@ func run(dir string) error {
 			"two":    {Modules: []string{"q", "v"}, Top: 1, Queries: 2},
 			"all":    {Modules: lora.AllModules, Top: 2, Queries: 3, Sides: lora.OneSided},
 			"labels": {Modules: []string{"q", "v", "down"}, Top: 2, Queries: 2, Labels: []int32{7, 50, 11}},
+			"signs":  {Modules: []string{"q", "v"}, Top: 1, Queries: 2, Sides: lora.OneSided, Noise: lora.Rademacher},
 			"single": {Modules: []string{"q", "v"}, Top: 1, Queries: 1, Sides: lora.Single}, // of the subspace of "two"
 		} {
 			s.Model, s.DType, s.Rank, s.Alpha, s.Seed, s.Window = ckpt.Config, dt, 4, 8, 5, 24

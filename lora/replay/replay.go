@@ -5,18 +5,23 @@
 //	for each record:  B <- B - sum over j of coef[j] * z(seed[j])
 //
 // in float32, summed from 0 in the order of j, on any machine, so the log is checkpoint, resume
-// file and audit trail in one.
+// file and audit trail in one. Where the header names an optimizer the sum is the
+// gradient estimate that it is given, and B <- B - rate * its step (zo.Optimizer).
 //
 // # Format
 //
 // All integers are little-endian; "varint" is the unsigned LEB128 of
 // encoding/binary, "zigzag" its signed form; CRC is CRC-32C (Castagnoli).
 //
-//	header:  magic "TTREPLAY" | u32 version = 1 | u32 n | n bytes of JSON (Config)
+//	header:  magic "TTREPLAY" | u32 version | u32 n | n bytes of JSON (Config)
 //	         | u32 CRC of everything before
 //	record:  varint m | m bytes of body | u32 CRC of (the four CRC bytes before
 //	         this record, varint, body)
 //	body:    varint step | varint k | k x zigzag seed delta | k x f32 bits
+//	         | f32 bits of the rate, in version 2 only
+//
+// Version 2 is written where the header has an optimizer or a noise, version 1
+// otherwise.
 //
 // A seed's delta is its distance, modulo 2^64, from the seed before it in the
 // file plus one (the first: from 0), so consecutive seeds take one byte each.
@@ -46,15 +51,16 @@ import (
 )
 
 const (
-	magic   = "TTREPLAY"
-	version = 1
+	magic = "TTREPLAY"
+	plain = 1 // version of logs whose coefficients hold the rate
+	rated = 2 // version of logs with a rate in each record
 
 	// MaxSeeds is the largest number of seeds in one record.
 	MaxSeeds = 4096
 
 	maxConfig  = 1 << 20
 	maxModules = 1 << 14
-	maxBody    = 2*binary.MaxVarintLen64 + MaxSeeds*(binary.MaxVarintLen64+4)
+	maxBody    = 2*binary.MaxVarintLen64 + MaxSeeds*(binary.MaxVarintLen64+4) + 4
 	maxRecord  = binary.MaxVarintLen32 + maxBody + 4
 	maxLog     = 1 << 30
 )
@@ -107,6 +113,11 @@ type Config struct {
 	Schedule    string   `json:"schedule"`
 	Steps       int      `json:"steps"` // planned
 	Seed        int64    `json:"seed"`  // of the run
+	// Optimizer and Beta name what turns estimates into steps; "" is plain descent.
+	Optimizer string  `json:"optimizer,omitempty"`
+	Beta      float64 `json:"beta,omitempty"`
+	// Noise is the distribution of the directions: "" is normal.
+	Noise string `json:"noise,omitempty"`
 	// Extra is the writer's own JSON, kept as it is.
 	Extra json.RawMessage `json:"extra,omitempty"`
 }
@@ -123,8 +134,19 @@ func (c *Config) validate() error {
 		return fmt.Errorf("queries %d is outside 0 to %d", c.Queries, MaxSeeds)
 	case len(c.Modules) > maxModules:
 		return fmt.Errorf("%d modules, the limit is %d", len(c.Modules), maxModules)
+	case c.Optimizer != "" && !(c.Beta >= 0 && c.Beta < 1):
+		return fmt.Errorf("beta %v is outside 0 to below 1", c.Beta)
 	}
 	return nil
+}
+
+// version is the one that a log with this header has: the first only where a
+// reader of the first would rebuild the same adapter.
+func (c *Config) version() uint32 {
+	if c.Optimizer != "" || c.Noise != "" {
+		return rated
+	}
+	return plain
 }
 
 // Record is one step.
@@ -132,6 +154,7 @@ type Record struct {
 	Step  int64
 	Seeds []int64   // 1 to MaxSeeds
 	Coefs []float32 // as many; finite
+	Rate  float32   // of the optimizer's step; 0 in a log without one
 }
 
 func (r *Record) validate() error {
@@ -146,11 +169,15 @@ func (r *Record) validate() error {
 			return fmt.Errorf("step %d: coefficient %d is %v", r.Step, j, x)
 		}
 	}
+	if !(r.Rate >= 0) || math.IsInf(float64(r.Rate), 0) {
+		return fmt.Errorf("step %d: rate %v is not a positive number", r.Step, r.Rate)
+	}
 	return nil
 }
 
 // state is what the next record depends on.
 type state struct {
+	rated   bool // records have a rate
 	started bool
 	step    int64 // of the last record
 	seed    int64 // the last one plus one
@@ -168,6 +195,9 @@ func (s *state) encode(b []byte, r *Record) []byte {
 	}
 	for _, x := range r.Coefs {
 		body = binary.LittleEndian.AppendUint32(body, math.Float32bits(x))
+	}
+	if s.rated {
+		body = binary.LittleEndian.AppendUint32(body, math.Float32bits(r.Rate))
 	}
 	at := len(b)
 	b = binary.AppendUvarint(b, uint64(len(body)))
@@ -224,8 +254,15 @@ func (s *state) decode(body []byte, crc uint32) (Record, error) {
 		r.Seeds[j] = s.seed + d
 		s.seed = r.Seeds[j] + 1
 	}
-	if uint64(len(body)) != 4*k {
-		return Record{}, fmt.Errorf("%d bytes for %d coefficients", len(body), k)
+	want := 4 * k
+	if s.rated {
+		want += 4
+	}
+	if uint64(len(body)) != want {
+		return Record{}, fmt.Errorf("%d bytes for %d coefficients, want %d", len(body), k, want)
+	}
+	if s.rated {
+		r.Rate = math.Float32frombits(binary.LittleEndian.Uint32(body[4*k:]))
 	}
 	for j := range r.Coefs {
 		r.Coefs[j] = math.Float32frombits(binary.LittleEndian.Uint32(body[4*j:]))
@@ -292,7 +329,7 @@ func scan(r io.Reader, size int64, name string, l *Log, fn func(Record, int64) e
 	if err != nil {
 		return s, err
 	}
-	s.crc = binary.LittleEndian.Uint32(head[len(head)-4:])
+	s.crc, s.rated = binary.LittleEndian.Uint32(head[len(head)-4:]), l.Config.version() == rated
 	l.End = int64(len(head))
 	for index = 0; ; index++ {
 		b, err := br.Peek(2 * maxRecord) // shorter near the end
@@ -366,8 +403,9 @@ func readHeader(br *bufio.Reader, size int64, l *Log, fail func(int64, error, st
 	if string(head[:len(magic)]) != magic {
 		return nil, fail(0, nil, "not a replay log")
 	}
-	if v := binary.LittleEndian.Uint32(head[8:]); v != version {
-		return nil, fail(8, nil, "version %d is not supported (%d is)", v, version)
+	v := binary.LittleEndian.Uint32(head[8:])
+	if v != plain && v != rated {
+		return nil, fail(8, nil, "version %d is not supported (%d and %d are)", v, plain, rated)
 	}
 	n := binary.LittleEndian.Uint32(head[12:])
 	if n > maxConfig || int64(n) > size-int64(len(head))-4 {
@@ -389,6 +427,9 @@ func readHeader(br *bufio.Reader, size int64, l *Log, fail func(int64, error, st
 	if err := l.Config.validate(); err != nil {
 		return nil, fail(16, err, "configuration")
 	}
+	if l.Config.version() != v {
+		return nil, fail(8, nil, "version %d does not go with optimizer %q and noise %q", v, l.Config.Optimizer, l.Config.Noise)
+	}
 	return head, nil
 }
 
@@ -405,7 +446,7 @@ func header(c *Config) ([]byte, error) {
 		return nil, fmt.Errorf("configuration of %d bytes, the limit is %d", len(b), maxConfig)
 	}
 	h := append([]byte(magic), 0, 0, 0, 0, 0, 0, 0, 0)
-	binary.LittleEndian.PutUint32(h[8:], version)
+	binary.LittleEndian.PutUint32(h[8:], c.version())
 	binary.LittleEndian.PutUint32(h[12:], uint32(len(b)))
 	h = append(h, b...)
 	return binary.LittleEndian.AppendUint32(h, crc32.Checksum(h, castagnoli)), nil

@@ -3,9 +3,11 @@ package replay
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"hash/crc32"
 	"math"
 	"os"
 	"path/filepath"
@@ -284,13 +286,13 @@ func TestRefuses(t *testing.T) {
 	}
 	inf := float32(math.Inf(1))
 	for want, r := range map[string]Record{
-		"step 4 cannot follow step 4":  {4, []int64{1}, []float32{1}},
-		"step 6 cannot follow step 4":  {6, []int64{1}, []float32{1}},
-		"step -1 is negative":          {-1, []int64{1}, []float32{1}},
-		"0 seeds":                      {5, nil, nil},
-		"1 seeds and 2 coefficients":   {5, []int64{1}, []float32{1, 2}},
-		"coefficient 1 is +Inf":        {5, []int64{1, 2}, []float32{1, inf}},
-		"4097 seeds and 4097 coeffici": {5, make([]int64, 4097), make([]float32, 4097)},
+		"step 4 cannot follow step 4":  {4, []int64{1}, []float32{1}, 0},
+		"step 6 cannot follow step 4":  {6, []int64{1}, []float32{1}, 0},
+		"step -1 is negative":          {-1, []int64{1}, []float32{1}, 0},
+		"0 seeds":                      {5, nil, nil, 0},
+		"1 seeds and 2 coefficients":   {5, []int64{1}, []float32{1, 2}, 0},
+		"coefficient 1 is +Inf":        {5, []int64{1, 2}, []float32{1, inf}, 0},
+		"4097 seeds and 4097 coeffici": {5, make([]int64, 4097), make([]float32, 4097), 0},
 	} {
 		if err := w.Append(r); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want ...%s...", err, want)
@@ -320,7 +322,7 @@ func TestHostileHeader(t *testing.T) {
 	}{
 		{"empty", nil, "header at byte 0: not a replay log"},
 		{"magic", []byte("GGUFxxxxxxxxxxxxxxxxxxxx"), "not a replay log"},
-		{"version", append([]byte("TTREPLAY\x02\x00\x00\x00"), b[12:]...), "at byte 8: version 2 is not supported"},
+		{"version", append([]byte("TTREPLAY\x03\x00\x00\x00"), b[12:]...), "at byte 8: version 3 is not supported"},
 		{"length", append([]byte("TTREPLAY\x01\x00\x00\x00\xff\xff\xff\xff"), b[16:]...), "at byte 12: configuration of 4294967295 bytes does not fit"},
 		{"json", append([]byte("TTREPLAY\x01\x00\x00\x00\x02\x00\x00\x00"), "[]\x17\x1a\x1c\x00"...), "checksum is wrong"},
 	} {
@@ -361,5 +363,71 @@ func TestFormatIsForEver(t *testing.T) {
 	h := sha256.Sum256(b)
 	if got := hex.EncodeToString(h[:8]); got != "2734ca409251fc07" {
 		t.Errorf("digest %s of %d bytes", got, len(b))
+	}
+}
+
+// TestRates: a log of a run with an optimizer has a rate in each record.
+func TestRates(t *testing.T) {
+	c := config()
+	c.Optimizer, c.Beta = "muon", 0.9
+	path := filepath.Join(t.TempDir(), "replay.log")
+	w, err := Create(path, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := records(9)
+	for i := range want {
+		want[i].Rate = 0.5 / float32(i+1)
+		if err := w.Append(want[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, bad := range []float32{-1, float32(math.NaN()), float32(math.Inf(1))} {
+		if err := w.Append(Record{Step: 9, Seeds: []int64{1}, Coefs: []float32{1}, Rate: bad}); err == nil || !strings.Contains(err.Error(), "rate") {
+			t.Errorf("rate %v: %v", bad, err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := ReadFile(path)
+	if err != nil || !reflect.DeepEqual(l.Records, want) || !reflect.DeepEqual(l.Config, c) {
+		t.Fatalf("%+v %v", l, err)
+	}
+	for _, keep := range []int{4, 0} { // cut back, and go on
+		l, w, err := Resume(path, keep)
+		if err != nil || len(l.Records) != keep {
+			t.Fatal(err)
+		}
+		for _, r := range want[keep:] {
+			if err := w.Append(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := ReadFile(path); err != nil || !reflect.DeepEqual(l.Records, want) {
+			t.Fatal(err)
+		}
+	}
+	// The version and the optimizer go together.
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[8] = plain
+	n := 16 + int(binary.LittleEndian.Uint32(b[12:]))
+	binary.LittleEndian.PutUint32(b[n:], crc32.Checksum(b[:n], castagnoli))
+	if _, err := Read(bytes.NewReader(b), int64(len(b)), "log"); err == nil || !strings.Contains(err.Error(), "optimizer \"muon\"") {
+		t.Errorf("error %v", err)
+	}
+	path, _ = write(t, 0)
+	if _, w, err = Resume(path, -1); err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := w.Append(want[0]); err == nil || !strings.Contains(err.Error(), "without an optimizer") {
+		t.Errorf("a rate in a plain log: %v", err)
 	}
 }

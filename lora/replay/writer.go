@@ -37,7 +37,7 @@ func Create(path string, c Config) (*Writer, error) {
 		return nil, fmt.Errorf("replay log: %w", err)
 	}
 	w := &Writer{FlushEvery: 1, path: path, f: f, pending: h}
-	w.s.crc = binary.LittleEndian.Uint32(h[len(h)-4:])
+	w.s.crc, w.s.rated = binary.LittleEndian.Uint32(h[len(h)-4:]), c.version() == rated
 	if err := w.Flush(); err != nil {
 		f.Close()
 		os.Remove(path)
@@ -87,7 +87,7 @@ func resume(f *os.File, path string, keep int) (*Log, *Writer, error) {
 		if keep > 0 {
 			l.End = ends[keep-1]
 		} else {
-			l.End = ends[0] - int64(recordLen(&first))
+			l.End = ends[0] - int64(recordLen(&first, s.rated))
 		}
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return nil, nil, fmt.Errorf("replay log %s: %w", path, err)
@@ -111,8 +111,8 @@ func resume(f *os.File, path string, keep int) (*Log, *Writer, error) {
 }
 
 // recordLen is the size of the first record of a log.
-func recordLen(r *Record) int {
-	var s state
+func recordLen(r *Record, rated bool) int {
+	s := state{rated: rated}
 	return len(s.encode(nil, r))
 }
 
@@ -124,6 +124,9 @@ func (w *Writer) Append(r Record) error {
 	}
 	if err := r.validate(); err != nil {
 		return fmt.Errorf("replay log %s: %w", w.path, err)
+	}
+	if r.Rate != 0 && !w.s.rated {
+		return fmt.Errorf("replay log %s: step %d has a rate, in a log without an optimizer", w.path, r.Step)
 	}
 	if w.s.started && r.Step != w.s.step+1 {
 		return fmt.Errorf("replay log %s: step %d cannot follow step %d", w.path, r.Step, w.s.step)

@@ -11,6 +11,7 @@ import (
 	"tabtune/lora/peft"
 	"tabtune/lora/replay"
 	"tabtune/wasm/rpc"
+	"tabtune/zo"
 )
 
 // adapter is a trained or loaded adapter. Its modules are in the order of
@@ -180,7 +181,11 @@ func (s *Session) replayAdapter(t *rpc.Task, p replayParams) (map[string]any, er
 	if err := r.writeB(nil); err != nil {
 		return nil, err
 	}
-	if err := r.replay(log.Records[:n], s.paced(t, "progress", "replay")); err != nil {
+	opt, err := zo.NewOptimizer(log.Config.Optimizer, log.Config.Beta)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.Path, err)
+	}
+	if err := r.replay(log.Records[:n], opt, s.paced(t, "progress", "replay")); err != nil {
 		return nil, err
 	}
 	bs, err := r.readB()
@@ -197,7 +202,7 @@ func (s *Session) replayAdapter(t *rpc.Task, p replayParams) (map[string]any, er
 
 // specOf is the program of a log's adapter.
 func specOf(m *model, c *replay.Config) (lora.Spec, error) {
-	spec := lora.Spec{Model: m.ckpt.Config, DType: m.dtype, Rank: c.Rank, Alpha: c.Alpha, Seed: c.ASeed, Queries: 1, Sides: lora.Single, Window: 1, Rows: 1, Scored: 1, Top: len(c.Layers)}
+	spec := lora.Spec{Model: m.ckpt.Config, DType: m.dtype, Rank: c.Rank, Alpha: c.Alpha, Seed: c.ASeed, Noise: lora.Noise(c.Noise), Queries: 1, Sides: lora.Single, Window: 1, Rows: 1, Scored: 1, Top: len(c.Layers)}
 	for _, mod := range lora.AllModules {
 		if slices.Contains(c.Modules, lora.ModuleName(m.ckpt.Config.Layers-1, mod)) {
 			spec.Modules = append(spec.Modules, mod)

@@ -133,7 +133,7 @@ func TestTrainErrors(t *testing.T) {
 		{params{"eps": 11}, []string{"eps"}},
 		{params{"lr": 0}, []string{"lr"}},
 		{params{"lr": "fast"}, []string{"lr", "fast"}},
-		{params{"schedule": "cosine"}, []string{"schedule", "cosine"}},
+		{params{"schedule": "sine"}, []string{"schedule", "sine"}},
 		{params{"rank": -4}, []string{"rank"}},
 		{params{"rank": 2000}, []string{"rank", "2000"}},
 		{params{"alpha": -1}, []string{"alpha"}},

@@ -56,7 +56,7 @@ func (s *Session) estimateRun(c *runConfig) (int64, error) {
 	if !c.head {
 		return n, nil
 	}
-	first, err := s.headSpec(s.model, s.data, c.Layers)
+	first, err := s.headSpec(s.model, s.data, &c.trainParams)
 	if err != nil {
 		return 0, err
 	}

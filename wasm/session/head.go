@@ -93,9 +93,11 @@ func (u *run) headStage() error {
 	if err != nil {
 		return err
 	}
-	layer, err := u.headLayer(x, items)
-	if err != nil {
-		return err
+	layer := states - 1
+	if u.c.Head != "output" {
+		if layer, err = u.headLayer(x, items); err != nil {
+			return err
+		}
 	}
 	final, info, err := u.fitState(x, items, states-1)
 	if err != nil {

@@ -15,15 +15,22 @@ import (
 // TestHead fits a head alone: it beats the label words, is saved, and comes back.
 func TestHead(t *testing.T) {
 	c := tiny(t, "int8")
-	for _, layers := range []any{1, "all"} { // the final norm's neighbour, and every layer to choose from
+	for _, layers := range []any{1, "all", "output"} { // the final norm's neighbour, every layer to choose from, no choice
 		out := t.TempDir()
 		p := params{"estimator": "head", "layers": layers, "out": out}
+		if layers == "output" {
+			p["head"] = layers
+			delete(p, "layers")
+		}
 		var est estimateResult
 		c.get("estimate", p, &est)
 		var res trainResult
 		c.getTask("train", p, &res)
 		if res.Steps != 0 || res.Head == nil || res.Best.Loss >= 0.7*res.ZeroShot.Loss || res.Best.Accuracy < 0.9 || res.Rows != 48 {
 			t.Fatalf("layers %v: %+v, head %+v", layers, res, res.Head)
+		}
+		if layers == "output" && res.Head.Layer != c.se.model.ckpt.Config.Layers {
+			t.Errorf("a head on layer %d, want the last", res.Head.Layer)
 		}
 		if !est.Fits || est.Bytes < res.PeakBytes {
 			t.Errorf("layers %v: estimate %d bytes, used %d", layers, est.Bytes, res.PeakBytes)

@@ -48,14 +48,17 @@ func (u *run) config() replay.Config {
 	m, c := u.s.model, u.c
 	cfg := replay.Config{Model: m.info.Name, ModelSHA256: m.info.SHA256, DataSHA256: u.s.data.hash, DType: string(m.dtype), Window: c.spec.Window,
 		ASeed: c.spec.Seed, Rank: c.Rank, Alpha: c.Alpha, Estimator: c.Estimator, Queries: c.Queries, Batch: c.Batch, Eps: c.Eps, LR: c.lr,
-		Schedule: c.Schedule, Steps: c.Steps, Seed: c.Seed}
+		Schedule: c.Schedule, Steps: c.Steps, Seed: c.Seed, Noise: string(c.spec.Noise)}
+	if u.opt != nil {
+		cfg.Optimizer, cfg.Beta = c.Optimizer, *c.Beta
+	}
 	for _, a := range c.spec.Adapters() {
 		cfg.Modules = append(cfg.Modules, a.Name)
 	}
 	for l := c.spec.Model.Layers - c.spec.Top; l < c.spec.Model.Layers; l++ {
 		cfg.Layers = append(cfg.Layers, l)
 	}
-	cfg.Extra, _ = json.Marshal(extra{u.s.data.rowParams, c.EvalRows, c.EvalEvery, c.trained(), c.head}) // strings and numbers only
+	cfg.Extra, _ = json.Marshal(extra{u.s.data.rowParams, c.EvalRows, c.EvalEvery, c.trained(), c.head, c.trainParams.Head, c.Warmup, c.Clip, c.Patience}) // strings and numbers only
 	return cfg
 }
 
@@ -66,6 +69,11 @@ type extra struct {
 	EvalEvery int    `json:"evalEvery"`
 	Objective string `json:"objective,omitempty"`
 	Head      bool   `json:"head,omitempty"` // fitted before the first step
+
+	HeadOn   string  `json:"headOn,omitempty"`
+	Warmup   float64 `json:"warmup,omitempty"`
+	Clip     float64 `json:"clip,omitempty"`
+	Patience int     `json:"patience,omitempty"`
 }
 
 // openRun makes the run's folder, or finds the log to continue from.
@@ -106,6 +114,9 @@ func (u *run) sameRun(old replay.Config) error {
 	now := u.config()
 	if u.c.lr == 0 {
 		now.LR = old.LR
+	}
+	if u.c.findEps {
+		now.Eps = old.Eps
 	}
 	now.Steps = old.Steps
 	a, b := settings(old), settings(now)
@@ -212,6 +223,9 @@ func (u *run) restore(log *replay.Log) error {
 		return invalid("a run over all weights cannot be continued")
 	}
 	u.c.lr = log.Config.LR
+	if u.c.findEps {
+		u.c.Eps = log.Config.Eps
+	}
 	if f.state.Step > len(log.Records) {
 		// The log has lost its end, which the same steps will give again. Every score
 		// before the best one was worse, so nothing is missed by forgetting that too.
@@ -233,7 +247,7 @@ func (u *run) restore(log *replay.Log) error {
 		return err
 	}
 	best := f.state.Best.Step
-	if err := u.r.replay(log.Records[:best], progress); err != nil {
+	if err := u.r.replay(log.Records[:best], u.opt, progress); err != nil {
 		return err
 	}
 	if best > 0 {
@@ -247,10 +261,11 @@ func (u *run) restore(log *replay.Log) error {
 			return err
 		}
 	}
-	if err := u.r.replay(log.Records[best:], progress); err != nil {
+	if err := u.r.replay(log.Records[best:], u.opt, progress); err != nil {
 		return err
 	}
 	u.step = len(log.Records)
+	u.waited = u.step/u.c.EvalEvery - best/u.c.EvalEvery
 	u.rows += int64(u.step) * u.c.perStep()
 	if f.state.Step > 0 { // with what the head took, which is again in before
 		u.before = time.Duration(f.state.Seconds * float64(u.step) / float64(f.state.Step) * float64(time.Second))

@@ -5,10 +5,12 @@ import (
 
 	"tabtune/engine"
 	"tabtune/engine/kernel"
+	"tabtune/engine/kernel/code"
 	"tabtune/engine/pte"
 	"tabtune/lora"
 	"tabtune/lora/replay"
 	"tabtune/wasm/rpc"
+	"tabtune/zo"
 )
 
 // runner drives one training program through its contract.
@@ -451,15 +453,64 @@ func (r *runner) applyHere(seeds []int64, coefs []float32) error {
 	dev.Write(scratch, engine.Int64s(seeds, len(seeds)).Data)
 	dev.Write(scratch+kernel.Addr(8*n), engine.Float32s(coefs, len(coefs)).Data)
 	return r.buffers(func(_ int, a lora.Adapted, b engine.View) error {
-		dev.ZoUpdate(0, b.Addr, scratch, scratch+kernel.Addr(8*n), int32(len(seeds)), a.Base, int32(b.Len()))
+		dev.ZoUpdate(r.distribution(), b.Addr, scratch, scratch+kernel.Addr(8*n), int32(len(seeds)), a.Base, int32(b.Len()))
 		return nil
 	})
 }
 
-// replay applies recorded steps to the buffers.
-func (r *runner) replay(steps []replay.Record, progress func(done, total int64) error) error {
+// distribution is the kernels' number of the program's noise.
+func (r *runner) distribution() int32 {
+	if r.spec.Noise == lora.Rademacher {
+		return code.ZoRademacher
+	}
+	return code.ZoNormal
+}
+
+// step gives the estimate sum_j coefs[j] z(seeds[j]) to an optimizer and applies
+// its step at the rate, in place of apply. The matrices pass through Go's memory,
+// so a runtime that hides them cannot do this.
+func (r *runner) step(opt zo.Optimizer, seeds []int64, coefs []float32, rate float32) error {
+	if err := r.flush(); err != nil {
+		return err
+	}
+	now, err := r.readB()
+	if err != nil {
+		return err
+	}
+	if err := r.writeB(nil); err != nil {
+		return err
+	}
+	if err := r.apply(seeds, coefs); err != nil { // the buffers now hold the estimate, negative
+		return err
+	}
+	est, err := r.readB()
+	if err != nil {
+		return err
+	}
+	for i, a := range r.spec.Adapters() {
+		g := est[i]
+		for k := range g {
+			g[k] = -g[k]
+		}
+		opt.Step(i, a.Out, r.spec.Rank, g)
+		for k, d := range g {
+			now[i][k] -= float32(rate * d)
+		}
+	}
+	return r.writeB(now)
+}
+
+// replay applies recorded steps to the buffers, through an optimizer if the run
+// had one.
+func (r *runner) replay(steps []replay.Record, opt zo.Optimizer, progress func(done, total int64) error) error {
 	for i, s := range steps {
-		if err := r.apply(s.Seeds, s.Coefs); err != nil {
+		err := error(nil)
+		if opt != nil {
+			err = r.step(opt, s.Seeds, s.Coefs, s.Rate)
+		} else {
+			err = r.apply(s.Seeds, s.Coefs)
+		}
+		if err != nil {
 			return err
 		}
 		if err := progress(int64(i+1), int64(len(steps))); err != nil {

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"errors"
 	"time"
 
 	"tabtune/lora"
@@ -70,6 +69,8 @@ type run struct {
 	r        *runner
 	files    *runFiles // nil without an out folder
 	sampler  *task.Sampler
+	opt      zo.Optimizer // nil: plain descent, which the program applies
+	waited   int          // evaluations since the best
 	step     int
 	rows     int64 // forward rows of training, the unit of cost
 	spent    time.Duration
@@ -111,7 +112,7 @@ func (s *Session) train(t *rpc.Task, p trainParams) (trainResult, error) {
 	}
 	first := c.spec
 	if c.head {
-		if first, err = s.headSpec(s.model, s.data, c.Layers); err != nil {
+		if first, err = s.headSpec(s.model, s.data, &c.trainParams); err != nil {
 			return trainResult{}, err
 		}
 	}
@@ -157,7 +158,14 @@ func (u *run) close() {
 func (u *run) begin() (err error) {
 	s, d := u.s, u.s.data
 	if u.c.est != nil {
-		if u.sampler, err = task.NewSampler(d.lengths(d.train), u.c.Batch, u.c.Seed); err != nil {
+		n := u.c.Batch
+		if u.c.est.Spread() {
+			n *= u.c.est.Queries()
+		}
+		if u.sampler, err = task.NewSampler(d.lengths(d.train), n, u.c.Seed); err != nil {
+			return err
+		}
+		if u.opt, err = zo.NewOptimizer(u.c.Optimizer, *u.c.Beta); err != nil {
 			return err
 		}
 	}
@@ -185,10 +193,19 @@ func (u *run) begin() (err error) {
 		return err
 	}
 	if u.c.est != nil {
+		began := u.s.now()
+		if u.c.findEps {
+			if err := u.findEps(); err != nil {
+				return err
+			}
+		}
 		if u.c.lr == 0 {
 			if err := u.findLR(); err != nil {
 				return err
 			}
+		}
+		if u.c.Minutes > 0 {
+			u.before += u.s.now().Sub(began)
 		}
 		u.res.LR = u.c.lr
 		if err := u.t.Emit(map[string]any{"type": "lr", "lr": u.c.lr}); err != nil {
@@ -264,80 +281,10 @@ func (u *run) progress() float64 {
 	return float64(u.step) / float64(u.c.Steps)
 }
 
-// losses returns the mean loss of every perturbed copy on the batch.
-func (u *run) losses(items []item, seeds []int64) ([]float64, error) {
-	eps := float32(u.c.Eps)
-	if !u.c.est.Sequential() {
-		losses, err := u.r.exampleLosses(u.c.objective, [][]item{items}, seeds, eps)
-		if err != nil {
-			return nil, err
-		}
-		out := make([]float64, u.c.spec.Replicas())
-		return out, zo.Means(out, losses)
-	}
-	out := make([]float64, 2*len(seeds))
-	for j := range seeds {
-		for side, sign := range []float32{1, -1} {
-			losses, err := u.perturbed(items, seeds[j:j+1], sign*eps)
-			if err != nil {
-				return nil, err
-			}
-			if err := zo.Means(out[2*j+side:2*j+side+1], losses); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return out, nil
-}
-
-// batch returns the examples of a step, their prefixes cached.
-func (u *run) batch(step int64) ([]item, error) {
-	index, err := u.sampler.Batch(step)
-	if err != nil {
-		return nil, err
-	}
-	items := make([]item, len(index))
-	for i, x := range index {
-		items[i] = u.s.data.train.item(x)
-	}
-	return items, u.s.cache(u.t, u.r, items)
-}
-
-// advance does one step at the given rate and returns its loss.
-func (u *run) advance(step int, lr float64) (loss float64, seeds []int64, coefs []float32, err error) {
-	items, err := u.batch(int64(step))
-	if err != nil {
-		return 0, nil, nil, err
-	}
-	seeds, coefs = make([]int64, u.c.est.Queries()), make([]float32, u.c.est.Queries())
-	zo.Seeds(seeds, u.c.Seed, step)
-	losses, err := u.losses(items, seeds)
-	if err != nil {
-		return 0, nil, nil, err
-	}
-	if err := u.c.est.Coefficients(coefs, losses, lr, u.c.Eps); err != nil {
-		return 0, nil, nil, err
-	}
-	for _, l := range losses {
-		loss += l / float64(len(losses))
-	}
-	return loss, seeds, coefs, u.apply(seeds, coefs)
-}
-
-// apply leaves the update for the next forward, or does it now where the program
-// holds fewer directions than the step has.
-func (u *run) apply(seeds []int64, coefs []float32) error {
-	if u.c.full() {
-		return u.applyFull(seeds, coefs)
-	}
-	if len(seeds) > len(u.r.lastSeeds) {
-		return u.r.apply(seeds, coefs)
-	}
-	u.r.update(seeds, coefs)
-	return nil
-}
-
 func (u *run) done() bool {
+	if u.c.Patience > 0 && u.waited >= u.c.Patience {
+		return true
+	}
 	if u.c.Minutes > 0 {
 		return u.progress() >= 1
 	}
@@ -357,7 +304,11 @@ func (u *run) loop() error {
 			return err
 		}
 		if u.files != nil {
-			if err := u.files.log.Append(replay.Record{Step: int64(u.step), Seeds: seeds, Coefs: coefs}); err != nil {
+			rec := replay.Record{Step: int64(u.step), Seeds: seeds, Coefs: coefs}
+			if u.opt != nil {
+				rec.Rate = float32(lr)
+			}
+			if err := u.files.log.Append(rec); err != nil {
 				return err
 			}
 		}
@@ -401,7 +352,9 @@ func (u *run) evalStep() error {
 	}
 	u.res.Accuracy, u.res.Loss, u.res.metrics = sc.Accuracy, sc.Loss, sc.metrics
 	best := sc.Loss < u.res.Best.Loss
+	u.waited++
 	if best {
+		u.waited = 0
 		u.res.Best = sc
 		u.res.Head = nil
 		if u.head != nil {
@@ -468,41 +421,4 @@ func (u *run) adapter() *adapter {
 		}
 	}
 	return a
-}
-
-// findLR runs the range test from the initial adapter and goes back to it.
-func (u *run) findLR() error {
-	if u.c.full() {
-		return invalid("lr: the learning-rate finder needs an adapter; give a number when all weights are trained")
-	}
-	probe := u.s.data.probe(64)
-	at, _, err := u.s.evaluate(u.t, u.r, probe, 0)
-	if err != nil {
-		return err
-	}
-	f := zo.NewFinder(1.0/1024, at.Loss)
-	for step := 0; ; step++ {
-		_, _, _, err := u.advance(step, f.LR())
-		var diverged *zo.Diverged
-		if errors.As(err, &diverged) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		if err := u.r.flush(); err != nil {
-			return err
-		}
-		if at, _, err = u.s.evaluate(u.t, u.r, probe, 0); err != nil {
-			return err
-		}
-		if err := u.t.Emit(map[string]any{"type": "lr", "lr": f.LR(), "loss": at.Loss, "trying": true}); err != nil {
-			return err
-		}
-		if f.Observe(at.Loss) {
-			break
-		}
-	}
-	u.c.lr = f.Choose()
-	return u.r.writeB(nil)
 }

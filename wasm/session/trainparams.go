@@ -15,8 +15,15 @@ type trainParams struct {
 	Queries   int             `json:"queries"`
 	Batch     int             `json:"batch"`
 	Eps       float64         `json:"eps"`
-	LR        json.RawMessage `json:"lr"` // a number or "auto"
+	Noise     string          `json:"noise"` // normal, or rademacher; fzoo's default is the latter, as its authors' is
+	LR        json.RawMessage `json:"lr"`    // a number or "auto"
 	Schedule  string          `json:"schedule"`
+	Warmup    float64         `json:"warmup"`    // share of the run over which the rate rises
+	Optimizer string          `json:"optimizer"` // of package zo; "": sgd
+	Beta      *float64        `json:"beta"`      // its momentum
+	Clip      float64         `json:"clip"`      // times the median coefficient; 0: none
+	Head      string          `json:"head"`      // where a label head may read: any layer, or output: the final norm alone
+	Patience  int             `json:"patience"`  // evaluations without a better one that end the run; 0: none
 	Rank      int             `json:"rank"`
 	Alpha     float64         `json:"alpha"`
 	Modules   []string        `json:"modules"`
@@ -45,6 +52,7 @@ const defaultAnswerRows = 32
 type runConfig struct {
 	trainParams
 	lr        float64 // 0: to be found
+	findEps   bool    // eps is to be chosen, where a run begins
 	top       int
 	head      bool // fit a label head first
 	all       bool // train all weights, not an adapter
@@ -69,20 +77,36 @@ func (p *trainParams) rateGiven() bool {
 // automatic settles the estimator where none was named. Whoever gives one of its
 // knobs wants the estimator that they belong to. Otherwise, with labels, the head
 // is fitted first (true), and what was given as steps, rows or minutes is spent
-// under it; without any of them the head is all.
+// under it, as long as that helps; without any of them the head is all.
 func (p *trainParams) automatic(d *dataset) (withHead bool) {
 	if p.Estimator != "" && p.Estimator != auto {
 		return false
 	}
 	p.Estimator = "prge"
-	knobs := p.Queries != 0 || p.Batch != 0 || p.Eps != 0 || p.Rank != 0 || p.Alpha != 0 || p.Modules != nil || p.rateGiven()
-	if knobs || d.kind != task.KindLabels {
+	knobs := p.Noise != "" || p.Queries != 0 || p.Batch != 0 || p.Eps != 0 || p.Rank != 0 || p.Alpha != 0 || p.Modules != nil || p.Optimizer != "" || p.rateGiven()
+	if knobs {
 		return false
+	}
+	// Other rows for every query learn most from a row (make study).
+	p.Estimator, p.Queries, p.Batch = "rows", 64, 1
+	if d.kind != task.KindLabels {
+		p.Queries = 16 // an example is several rows, or long ones
+		return false
+	}
+	if p.Patience == 0 {
+		p.Patience = 4
 	}
 	if p.Steps == 0 && p.Rows == 0 && p.Minutes == 0 {
 		p.Estimator = headOnly
 	}
 	return true
+}
+
+func (p *trainParams) checkHead() error {
+	if p.Head != "" && p.Head != "any" && p.Head != "output" {
+		return invalid("head: %q, want any or output", p.Head)
+	}
+	return nil
 }
 
 // normaliseHead is normalise for a run that fits a head and nothing else.
@@ -94,7 +118,7 @@ func (s *Session) normaliseHead(m *model, d *dataset, p trainParams) (*runConfig
 	c.Steps, c.Rows, c.Minutes, c.EvalEvery = 0, 0, 0, 1
 	c.Rank, c.Alpha = len(d.labels), float64(len(d.labels)) // of the LoRA on the output head
 	var err error
-	c.spec, err = s.headSpec(m, d, p.Layers)
+	c.spec, err = s.headSpec(m, d, &p)
 	c.top = c.spec.Top
 	return c, err
 }
@@ -104,17 +128,20 @@ func (c *runConfig) perStep() int64 {
 	if c.est == nil {
 		return 0
 	}
-	return 2 * int64(c.est.Queries()) * int64(c.Batch)
+	return zo.PerStep(c.est, c.Batch)
 }
 
 // headSpec is the program that gives a head its features: of the top half of the
-// layers, or of as many as asked for.
-func (s *Session) headSpec(m *model, d *dataset, layers json.RawMessage) (lora.Spec, error) {
+// layers, of as many as asked for, or of the last alone.
+func (s *Session) headSpec(m *model, d *dataset, p *trainParams) (lora.Spec, error) {
 	c := m.ckpt.Config
 	spec := lora.Spec{Model: c, DType: m.dtype, Top: (c.Layers + 1) / 2, Window: d.window, Labels: d.labelTokens(), Queries: 1, Sides: lora.Single,
 		Rows: 16, Scored: 16, Features: true}
-	if len(layers) > 0 && string(layers) != "null" {
-		top, err := topLayers(layers, &c)
+	if p.Head == "output" {
+		spec.Top = min(4, c.Layers)
+	}
+	if len(p.Layers) > 0 && string(p.Layers) != "null" {
+		top, err := topLayers(p.Layers, &c)
 		if err != nil {
 			return spec, err
 		}
@@ -140,6 +167,10 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 			*v = d
 		}
 	}
+	if err := p.checkHead(); err != nil {
+		return nil, err
+	}
+	named := p.Estimator != "" && p.Estimator != auto
 	withHead := p.automatic(d)
 	if p.Estimator == headOnly {
 		return s.normaliseHead(m, d, p)
@@ -160,7 +191,7 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	if len(p.Modules) == 0 {
 		p.Modules = []string{"q", "v"}
 	}
-	c := &runConfig{trainParams: p, head: withHead}
+	c := &runConfig{trainParams: p, head: withHead, findEps: !named && p.Estimator == "rows"}
 	if c.top, err = topLayers(p.Layers, &m.ckpt.Config); err != nil {
 		return nil, err
 	}
@@ -178,7 +209,17 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	if c.est, err = zo.New(p.Estimator, p.Queries); err != nil {
 		return nil, invalid("%v", err)
 	}
-	if c.schedule, err = zo.NewSchedule(p.Schedule); err != nil {
+	if c.Beta == nil {
+		beta := zo.DefaultBeta
+		c.Beta = &beta
+	}
+	if _, err = zo.NewOptimizer(p.Optimizer, *c.Beta); err != nil {
+		return nil, invalid("%v", err)
+	}
+	if !(p.Clip >= 0) || math.IsInf(p.Clip, 0) || p.Patience < 0 {
+		return nil, invalid("clip and patience are not negative")
+	}
+	if c.schedule, err = zo.NewSchedule(p.Schedule, p.Warmup); err != nil {
 		return nil, invalid("%v", err)
 	}
 	given := 0
@@ -205,7 +246,14 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	if p.Rows > 0 {
 		c.Steps = max(1, p.Rows/int(c.perStep()))
 	}
-	c.spec = lora.Spec{Model: m.ckpt.Config, DType: m.dtype, Modules: p.Modules, Top: c.top, Rank: p.Rank, Alpha: p.Alpha,
+	noise := lora.Noise(p.Noise)
+	switch {
+	case p.Noise == "normal":
+		noise = lora.Normal
+	case p.Noise == "" && p.Estimator == "fzoo":
+		noise = lora.Rademacher
+	}
+	c.spec = lora.Spec{Model: m.ckpt.Config, DType: m.dtype, Noise: noise, Modules: p.Modules, Top: c.top, Rank: p.Rank, Alpha: p.Alpha,
 		Queries: p.Queries, Sides: c.est.Sides(), Seed: p.Seed, Window: d.window, Labels: d.labelTokens()}
 	if c.est.Sequential() {
 		c.spec.Queries = 1
@@ -214,6 +262,15 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 		if err := c.fullWeights(m); err != nil {
 			return nil, err
 		}
+	}
+	if c.Runtime != "" && c.Optimizer != "" && c.Optimizer != "sgd" {
+		return nil, invalid("optimizer: %s changes the adapter's matrices in memory, which another runtime does not show; use sgd", c.Optimizer)
+	}
+	if c.all && noise != lora.Normal {
+		return nil, invalid("noise: %s needs an adapter; all weights are perturbed by the normal", noise)
+	}
+	if c.all && c.Optimizer != "" && c.Optimizer != "sgd" {
+		return nil, invalid("optimizer: %s needs an adapter; all weights are trained by sgd", c.Optimizer)
 	}
 	reps := c.spec.Replicas()
 	rows, positions := d.bounds(c.objective, p.Batch, reps, m.ckpt.Config.Vocab)

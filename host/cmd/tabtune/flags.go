@@ -158,18 +158,31 @@ type trainFlags struct {
 	queries, batch, rank, steps, rows        int
 	evalEvery, evalRows, answerRows          int
 	objective                                string
+	optimizer, noise, head                   string
+	patience                                 int
+	warmup, beta, clip                       float64
 	eps, alpha, minutes                      float64
 	seed                                     int64
 }
 
 func (f *flags) trainFlags() *trainFlags {
 	t := &trainFlags{}
-	f.StringVar(&t.estimator, "estimator", "auto", "`auto|head|prge|mezo`: auto fits an exact label head where there are labels and spends --steps, --rows or --minutes on\n        training under it; head fits the head alone; prge runs queries in parallel in one call, mezo one after the other. With one of\n        --queries, --batch, --eps, --rank, --alpha, --modules or a number as --lr, auto means prge")
+	f.StringVar(&t.estimator, "estimator", "auto", "`auto|head|prge|rows|mezo|fzoo|grzo|greedy`: auto fits an exact label head where there are labels and spends\n"+
+		"        --steps, --rows or --minutes on training under it; head fits the head alone; prge runs queries in parallel in one call,\n"+
+		"        rows with other rows for each, mezo one after the other. With one of --queries, --batch, --eps, --rank, --alpha, --modules,\n"+
+		"        --optimizer or a number as --lr, auto means prge")
 	f.IntVar(&t.queries, "queries", 4, "directions a step; mezo's default is 1")
 	f.IntVar(&t.batch, "batch", 4, "rows a direction")
 	f.Float64Var(&t.eps, "eps", 1e-2, "size of the perturbation")
 	f.StringVar(&t.lr, "lr", "auto", "learning rate: a `number`, or auto to look for one")
-	f.StringVar(&t.schedule, "schedule", "linear", "`linear|constant`: what becomes of the learning rate")
+	f.StringVar(&t.schedule, "schedule", "linear", "`linear|cosine|constant`: what becomes of the learning rate")
+	f.Float64Var(&t.warmup, "warmup", 0, "`share` of the run over which the learning rate rises, 0 to below 1")
+	f.StringVar(&t.head, "head", "", "where a label head reads: `any|output`: the layer that cross-validates best, or the final norm alone, where it is a LoRA\n        on the output head that PEFT loads (default any)")
+	f.StringVar(&t.noise, "noise", "", "`normal|rademacher`: what directions are drawn from (default normal; fzoo: rademacher)")
+	f.StringVar(&t.optimizer, "optimizer", "", "`sgd|momentum|adam|radazo|scalar|muon|mopi`: from gradient estimates to steps (default sgd)")
+	f.Float64Var(&t.beta, "beta", 0.9, "momentum of the optimizer, 0 to below 1")
+	f.Float64Var(&t.clip, "clip", 0, "bound a direction's coefficient by `C` times the step's median (0: no bound)")
+	f.IntVar(&t.patience, "patience", 0, "end after `N` evaluations without a better one (0: never)")
 	f.IntVar(&t.rank, "rank", 16, "rank of the adapter")
 	f.Float64Var(&t.alpha, "alpha", 32, "the adapter's alpha; its output is scaled by alpha/rank")
 	f.StringVar(&t.modules, "modules", "q,v", "adapted `layers of a block`, of q,k,v,o,gate,up,down")
@@ -189,7 +202,11 @@ func (f *flags) trainFlags() *trainFlags {
 func (t *trainFlags) params(f *flags) (p host.TrainParams, err error) {
 	p = host.TrainParams{Estimator: t.estimator, Queries: t.queries, Batch: t.batch, Eps: t.eps, Schedule: t.schedule, Rank: t.rank,
 		Alpha: t.alpha, Modules: list(t.modules), Steps: t.steps, Rows: t.rows, Minutes: t.minutes, Seed: t.seed,
-		EvalEvery: t.evalEvery, EvalRows: t.evalRows, AnswerRows: t.answerRows, Objective: t.objective, LR: host.AutoLR}
+		EvalEvery: t.evalEvery, EvalRows: t.evalRows, AnswerRows: t.answerRows, Objective: t.objective, LR: host.AutoLR,
+		Optimizer: t.optimizer, Noise: t.noise, Head: t.head, Warmup: t.warmup, Clip: t.clip, Patience: t.patience}
+	if f.given("beta") {
+		p.Beta = &t.beta
+	}
 	for _, v := range []struct {
 		name  string
 		value float64

@@ -162,6 +162,8 @@ func (s *session) trainEvent(e host.TrainEvent) error {
 		s.progress.printf("label head on layer %d: cross-validated accuracy %.3f, loss %.4f", e.Layer, e.Accuracy, e.Loss)
 	case "progress":
 		s.progress.update(e.Phase, e.Done, e.Total, "", -1)
+	case "eps":
+		s.progress.printf("perturbation %.3g", e.Eps)
 	case "lr":
 		s.progress.printf("learning rate %.3g", e.LR)
 	case "eval":

@@ -1,0 +1,166 @@
+package session
+
+import (
+	"errors"
+	"slices"
+
+	"tabtune/zo"
+)
+
+// losses returns the mean loss of every perturbed copy on the batch.
+func (u *run) losses(items []item, seeds []int64) ([]float64, error) {
+	eps := float32(u.c.Eps)
+	if !u.c.est.Sequential() {
+		groups := [][]item{items}
+		if u.c.est.Spread() { // each query's own, for both signs
+			groups = groups[:0]
+			for part := range slices.Chunk(items, u.c.Batch) {
+				groups = append(groups, part)
+			}
+			groups = append(groups, groups...)
+		}
+		losses, err := u.r.exampleLosses(u.c.objective, groups, seeds, eps)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]float64, u.c.spec.Replicas())
+		return out, zo.Means(out, losses)
+	}
+	out := make([]float64, 2*len(seeds))
+	for j := range seeds {
+		for side, sign := range []float32{1, -1} {
+			losses, err := u.perturbed(items, seeds[j:j+1], sign*eps)
+			if err != nil {
+				return nil, err
+			}
+			if err := zo.Means(out[2*j+side:2*j+side+1], losses); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+// batch returns the examples of a step, their prefixes cached.
+func (u *run) batch(step int64) ([]item, error) {
+	index, err := u.sampler.Batch(step)
+	if err != nil {
+		return nil, err
+	}
+	items := make([]item, len(index))
+	for i, x := range index {
+		items[i] = u.s.data.train.item(x)
+	}
+	return items, u.s.cache(u.t, u.r, items)
+}
+
+// advance does one step at the given rate and returns its loss.
+func (u *run) advance(step int, lr float64) (loss float64, seeds []int64, coefs []float32, err error) {
+	items, err := u.batch(int64(step))
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	seeds, coefs = make([]int64, u.c.est.Queries()), make([]float32, u.c.est.Queries())
+	zo.Seeds(seeds, u.c.Seed, step)
+	losses, err := u.losses(items, seeds)
+	if err != nil {
+		return 0, nil, nil, err
+	}
+	rate := lr
+	if u.opt != nil {
+		rate = 1 // the optimizer's step is what the rate scales
+	}
+	if err := u.c.est.Coefficients(coefs, losses, rate, u.c.Eps); err != nil {
+		return 0, nil, nil, err
+	}
+	zo.Clip(coefs, u.c.Clip)
+	for _, l := range losses {
+		loss += l / float64(len(losses))
+	}
+	if u.opt != nil {
+		return loss, seeds, coefs, u.r.step(u.opt, seeds, coefs, float32(lr))
+	}
+	return loss, seeds, coefs, u.apply(seeds, coefs)
+}
+
+// apply leaves the update for the next forward, or does it now where the program
+// holds fewer directions than the step has.
+func (u *run) apply(seeds []int64, coefs []float32) error {
+	if u.c.full() {
+		return u.applyFull(seeds, coefs)
+	}
+	if len(seeds) > len(u.r.lastSeeds) {
+		return u.r.apply(seeds, coefs)
+	}
+	u.r.update(seeds, coefs)
+	return nil
+}
+
+// findLR runs the range test from the initial adapter and goes back to it.
+func (u *run) findLR() error {
+	if u.c.full() {
+		return invalid("lr: the learning-rate finder needs an adapter; give a number when all weights are trained")
+	}
+	probe := u.s.data.probe(64)
+	at, _, err := u.s.evaluate(u.t, u.r, probe, 0)
+	if err != nil {
+		return err
+	}
+	f := zo.NewFinder(1.0/1024, at.Loss)
+	for step := 0; ; step++ {
+		_, _, _, err := u.advance(step, f.LR())
+		var diverged *zo.Diverged
+		if errors.As(err, &diverged) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := u.r.flush(); err != nil {
+			return err
+		}
+		if at, _, err = u.s.evaluate(u.t, u.r, probe, 0); err != nil {
+			return err
+		}
+		if err := u.t.Emit(map[string]any{"type": "lr", "lr": f.LR(), "loss": at.Loss, "trying": true}); err != nil {
+			return err
+		}
+		if f.Observe(at.Loss) {
+			break
+		}
+	}
+	u.c.lr = f.Choose()
+	if u.opt, err = zo.NewOptimizer(u.c.Optimizer, *u.c.Beta); err != nil { // as it was
+		return err
+	}
+	return u.r.writeB(nil)
+}
+
+// findEps chooses the size of the perturbation from the slopes of the first step's
+// batch at several sizes, before any update.
+func (u *run) findEps() error {
+	items, err := u.batch(0)
+	if err != nil {
+		return err
+	}
+	seeds := make([]int64, u.c.est.Queries())
+	zo.Seeds(seeds, u.c.Seed, 0)
+	candidates := zo.EpsCandidates()
+	slopes := make([][]float64, len(candidates))
+	for k, eps := range candidates {
+		u.c.Eps = eps
+		losses, err := u.losses(items, seeds)
+		if err != nil {
+			return err
+		}
+		coefs := make([]float32, len(seeds))
+		if err := u.c.est.Coefficients(coefs, losses, 1, eps); err != nil {
+			return err
+		}
+		for _, c := range coefs {
+			slopes[k] = append(slopes[k], float64(c))
+		}
+	}
+	u.c.Eps = zo.ChooseEps(candidates, slopes)
+	return u.t.Emit(map[string]any{"type": "eps", "eps": u.c.Eps})
+}
