@@ -1,0 +1,176 @@
+// Command study trains with every estimator at equal rows and writes what came of
+// it: docs/STUDY.md, with plots. A run that is done is kept under -work and not
+// repeated; one that was interrupted goes on from its log.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+
+	"tabtune/host"
+	"tabtune/internal/assets"
+	"tabtune/internal/atomicfile"
+)
+
+// setting is a way to train. Rows and Seed are filled in for each run.
+type setting struct {
+	Name  string
+	Note  string // a line for the table
+	Alone bool   // its rows are its own: the head takes one pass
+	host.TrainParams
+}
+
+// settings are compared at equal rows: all on q and v of the top four layers, rank
+// 16, unless said otherwise.
+func settings() []setting {
+	adapter := func(p host.TrainParams) host.TrainParams {
+		p.Rank, p.Alpha, p.Modules, p.Layers = 16, 32, []string{"q", "v"}, host.Layers(4)
+		if p.LR == nil {
+			p.LR = host.AutoLR
+		}
+		return p
+	}
+	return []setting{
+		{"paper", "P-RGE as MobiZO publishes it: q 4, b 4, rate 5e-5", false, adapter(host.TrainParams{Estimator: "prge", Queries: 4, Batch: 4, LR: host.LR(5e-5), Schedule: "constant"})},
+		{"prge", "P-RGE, q 8, b 8, rate found", false, adapter(host.TrainParams{Estimator: "prge", Queries: 8, Batch: 8})},
+		{"prge-0.5", "the same, rate 0.5", false, adapter(host.TrainParams{Estimator: "prge", Queries: 8, Batch: 8, LR: host.LR(0.5)})},
+		{"rows", "other rows for every query: q 64, b 1, rate found", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1})},
+		{"rows-1", "the same, rate 1", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(1)})},
+		{"rows-2", "the same, rate 2", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(2)})},
+		{"momentum", "rows with momentum 0.9, rate 1", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(1), Optimizer: "momentum"})},
+		{"muon", "rows with ZO-Muon, rate 0.2", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(0.2), Optimizer: "muon"})},
+		{"mopi", "rows with ZO-MOPI, rate 0.2", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(0.2), Optimizer: "mopi"})},
+		{"scalar", "rows with one second moment a matrix, rate found", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, Optimizer: "scalar"})},
+		{"fzoo", "FZOO, 15 signs and the centre, b 8, rate 0.06", false, adapter(host.TrainParams{Estimator: "fzoo", Queries: 15, Batch: 8, LR: host.LR(0.06)})},
+		{"grzo", "GRZO, n 64, rate found", false, adapter(host.TrainParams{Estimator: "grzo", Queries: 64, Batch: 1})},
+		{"mezo", "MeZO on the adapter: q 1, b 16, rate found", false, adapter(host.TrainParams{Estimator: "mezo", Queries: 1, Batch: 16})},
+		{"head", "the exact label head alone", true, host.TrainParams{Estimator: "head"}},
+	}
+}
+
+// record is a finished run.
+type record struct {
+	Setting string           `json:"setting"`
+	Seed    int64            `json:"seed"`
+	Result  host.TrainResult `json:"result"`
+	Curve   []point          `json:"curve"`
+}
+
+// point is an evaluation.
+type point struct {
+	Rows     int64   `json:"rows"`
+	Accuracy float64 `json:"accuracy"`
+	Loss     float64 `json:"loss"`
+}
+
+func main() {
+	rows := flag.Int("rows", 25600, "rows through the model that every run may use")
+	seeds := flag.Int("seeds", 5, "runs of every setting")
+	work := flag.String("work", "build/study", "folder of the runs")
+	out := flag.String("out", "docs", "folder of the report")
+	only := flag.String("only", "", "run one setting")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *rows, *seeds, *work, *out, *only); err != nil {
+		log.Fatal("study: ", err)
+	}
+}
+
+func run(ctx context.Context, rows, seeds int, work, out, only string) error {
+	var all []record
+	for seed := range int64(seeds) {
+		for _, s := range settings() {
+			if only != "" && s.Name != only {
+				continue
+			}
+			r, err := one(ctx, s, seed, rows, work)
+			if err != nil {
+				return fmt.Errorf("%s, seed %d: %w", s.Name, seed, err)
+			}
+			log.Printf("%-9s seed %d: accuracy %.3f, loss %.4f at step %d of %d", s.Name, seed, r.Result.Best.Accuracy, r.Result.Best.Loss, r.Result.Best.Step, r.Result.Steps)
+			all = append(all, r)
+		}
+		if err := report(all, rows, out); err != nil { // after every seed: there is something to read early
+			return err
+		}
+	}
+	return nil
+}
+
+// one makes a run, or reads it if it was made before.
+func one(ctx context.Context, s setting, seed int64, rows int, work string) (record, error) {
+	dir, err := filepath.Abs(filepath.Join(work, fmt.Sprintf("%s-%d-%d", s.Name, rows, seed)))
+	if err != nil {
+		return record{}, err
+	}
+	r := record{Setting: s.Name, Seed: seed}
+	done := filepath.Join(dir, "record.json")
+	if b, err := os.ReadFile(done); err == nil {
+		return r, json.Unmarshal(b, &r)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return r, err
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return r, err
+	}
+	cache, err := assets.Dir()
+	if err != nil {
+		return r, err
+	}
+	path := func(name string) string { return filepath.Join(cache, name) }
+	h, err := host.Open(ctx, host.Options{Mounts: []host.Mount{host.File(path(assets.Model)), host.File(path(assets.ReviewsTrain)), host.File(path(assets.ReviewsVal)), host.Dir(dir)}})
+	if err != nil {
+		return r, err
+	}
+	defer h.Close()
+	if _, err := h.OpenModel(ctx, host.ModelParams{Path: path(assets.Model)}, nil); err != nil {
+		return r, err
+	}
+	if _, err := h.OpenData(ctx, host.DataParams{Path: path(assets.ReviewsTrain), Val: &host.ValParams{Path: path(assets.ReviewsVal)},
+		Labels: []string{"negative", "positive"}, Verbalizers: []string{"terrible", "great"}}); err != nil {
+		return r, err
+	}
+	p := s.TrainParams
+	p.Seed, p.Out, p.Resume = seed, dir, true
+	if !s.Alone {
+		p.Rows = rows
+		p.EvalEvery = max(1, rows/8/perStep(p))
+	}
+	var at int64
+	r.Result, err = h.Train(ctx, p, func(e host.TrainEvent) error {
+		switch e.Type {
+		case "step":
+			at = e.Rows
+		case "eval":
+			r.Curve = append(r.Curve, point{at, e.Accuracy, e.Loss})
+		}
+		return nil
+	})
+	if err != nil {
+		return r, err
+	}
+	return r, atomicfile.Write(done, func(w io.Writer) error { return json.NewEncoder(w).Encode(r) })
+}
+
+func perStep(p host.TrainParams) int {
+	if p.Estimator == "fzoo" {
+		return (p.Queries + 1) * p.Batch
+	}
+	return 2 * p.Queries * p.Batch
+}
+
+// of are the records of a setting.
+func of(all []record, name string) []record {
+	return slices.DeleteFunc(slices.Clone(all), func(r record) bool { return r.Setting != name })
+}

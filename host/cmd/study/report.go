@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"strings"
+
+	"tabtune/internal/atomicfile"
+)
+
+// report writes STUDY.md and its plot.
+func report(all []record, rows int, out string) error {
+	if err := atomicfile.Write(filepath.Join(out, "study.svg"), func(w io.Writer) error {
+		_, err := io.WriteString(w, plot(all, rows))
+		return err
+	}); err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(out, "STUDY.md"), func(w io.Writer) error {
+		_, err := io.WriteString(w, text(all, rows))
+		return err
+	})
+}
+
+// spread is a mean and a sample's standard deviation.
+func spread(n int, f func(i int) float64) (mean, std float64) {
+	for i := range n {
+		mean += f(i) / float64(n)
+	}
+	for i := range n {
+		std += (f(i) - mean) * (f(i) - mean)
+	}
+	if n > 1 {
+		std = math.Sqrt(std / float64(n-1))
+	}
+	return mean, std
+}
+
+func text(all []record, rows int) string {
+	var b strings.Builder
+	zero := all[0].Result.ZeroShot
+	fmt.Fprintf(&b, `# Estimators at equal rows
+
+Made by `+"`make study`"+`: SmolLM2-135M-Instruct in int8, movie reviews (1,000 training and 500 validation sentences, prompt "{text} It was", " terrible" /
+" great"), %d rows through the model for every run, linear decay unless said, under wazero. The best checkpoint by validation loss counts;
+step 0 is one. Mean and standard deviation over the seeds. Zero-shot: accuracy %.3f, loss %.3f. One standard error of an accuracy on 500 rows is
+2 points: compare losses.
+
+| setting | what | seeds | rows | accuracy | loss | rate |
+|---|---|---|---|---|---|---|
+`, rows, zero.Accuracy, zero.Loss)
+	for _, s := range settings() {
+		rs := of(all, s.Name)
+		if len(rs) == 0 {
+			continue
+		}
+		n := len(rs)
+		acc, accStd := spread(n, func(i int) float64 { return rs[i].Result.Best.Accuracy })
+		loss, lossStd := spread(n, func(i int) float64 { return rs[i].Result.Best.Loss })
+		used, _ := spread(n, func(i int) float64 { return float64(rs[i].Result.Rows) })
+		rate, _ := spread(n, func(i int) float64 { return rs[i].Result.LR })
+		fmt.Fprintf(&b, "| %s | %s | %d | %.0f | %.3f ± %.3f | %.4f ± %.4f | %.3g |\n", s.Name, s.Note, n, used, acc, accStd, loss, lossStd, rate)
+	}
+	b.WriteString("\n![loss against rows](study.svg)\n\n")
+	b.WriteString("Rows of a learning-rate search and of evaluations are not counted: a search takes at most 20 steps.\n")
+	return b.String()
+}
+
+// plot draws the validation loss of every setting, mean over the seeds, against rows.
+func plot(all []record, rows int) string {
+	const width, height, left, top, right, bottom = 760, 420, 50, 20, 110, 40
+	colours := []string{"#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#555555", "#1b9e77", "#d95f02", "#7570b3", "#e7298a"}
+	lo, hi := math.Inf(1), 0.0
+	for _, r := range all {
+		for _, p := range r.Curve {
+			lo, hi = min(lo, p.Loss), max(hi, min(p.Loss, r.Result.ZeroShot.Loss))
+		}
+	}
+	if hi <= lo {
+		hi = lo + 1
+	}
+	x := func(r float64) float64 { return left + r/float64(rows)*(width-left-right) }
+	y := func(l float64) float64 { return top + (hi-min(l, hi))/(hi-lo)*(height-top-bottom) }
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="11">`+"\n", width, height)
+	fmt.Fprintf(&b, `<rect width="%d" height="%d" fill="white"/>`+"\n", width, height)
+	for i := range 6 {
+		l := lo + (hi-lo)*float64(i)/5
+		fmt.Fprintf(&b, `<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" stroke="#ddd"/><text x="4" y="%.1f">%.3f</text>`+"\n", left, width-right, y(l), y(l), y(l)+4, l)
+		r := float64(rows) * float64(i) / 5
+		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%.0f</text>`+"\n", x(r), height-20, r)
+	}
+	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">rows through the model</text>`+"\n", (left+width-right)/2, height-5)
+	for k, s := range settings() {
+		rs := of(all, s.Name)
+		if len(rs) == 0 {
+			continue
+		}
+		var path strings.Builder
+		var last float64
+		for i := range rs[0].Curve {
+			n := 0
+			var at, loss float64
+			for _, r := range rs {
+				if i < len(r.Curve) {
+					at, loss, n = at+float64(r.Curve[i].Rows), loss+r.Curve[i].Loss, n+1
+				}
+			}
+			last = loss / float64(n)
+			fmt.Fprintf(&path, "%.1f,%.1f ", x(at/float64(n)), y(last))
+		}
+		c := colours[k%len(colours)]
+		if s.Alone {
+			last = rs[0].Result.Best.Loss
+			fmt.Fprintf(&b, `<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" stroke="%s" stroke-dasharray="4"/>`+"\n", left, width-right, y(last), y(last), c)
+		} else {
+			fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="%s" stroke-width="1.5"/>`+"\n", path.String(), c)
+		}
+		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="10" height="3" fill="%s"/><text x="%d" y="%d">%s</text>`+"\n", width-right+8, top+16*k+4, c, width-right+22, top+16*k+10, s.Name)
+	}
+	b.WriteString("</svg>\n")
+	return b.String()
+}
