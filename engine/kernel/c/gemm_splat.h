@@ -24,31 +24,13 @@ TT_INLINE void tt_interleave(int16_t *panel, v128_t v0, v128_t v1, v128_t v2, v1
   wasm_v128_store(panel + 48, wasm_i32x4_shuffle(t2, t3, 2, 3, 6, 7));
 }
 
+// tt_splat_run is tt_splat4 up to the panel's end (gemm_splat.c).
+void tt_splat_run(const int16_t *a, const int16_t *a2, const int16_t *b, const int16_t *end, v128_t *out);
+
 // tt_splat4 returns the sums of two pairs of rows, the second at a2, against a panel: row r's are out[2r] and
-// out[2r+1]. The loop must stay one: unrolled, the compiler gathers the additions of a sum and keeps 24 vectors alive.
+// out[2r+1].
 TT_INLINE void tt_splat4(const int16_t *a, const int16_t *a2, const int16_t *b, int32_t k8, v128_t out[8]) {
-  v128_t c00 = wasm_i32x4_const_splat(0), c01 = c00, c10 = c00, c11 = c00;
-  v128_t c20 = c00, c21 = c00, c30 = c00, c31 = c00;
-  const int16_t *end = b + k8 * 8;
-  do {
-    const int16_t *stop = b + 64;
-#pragma clang loop unroll(disable)
-    do {
-      v128_t b0 = wasm_v128_load(b), b1 = wasm_v128_load(b + 8);
-      v128_t x = wasm_v128_load32_splat(a);
-      c00 = tt_mac(c00, x, b0), c01 = tt_mac(c01, x, b1);
-      x = wasm_v128_load32_splat(a + 8);
-      c10 = tt_mac(c10, x, b0), c11 = tt_mac(c11, x, b1);
-      x = wasm_v128_load32_splat(a2);
-      c20 = tt_mac(c20, x, b0), c21 = tt_mac(c21, x, b1);
-      x = wasm_v128_load32_splat(a2 + 8);
-      c30 = tt_mac(c30, x, b0), c31 = tt_mac(c31, x, b1);
-      a += 2, a2 += 2, b += 16;
-    } while (b != stop);
-    a += 8, a2 += 8;
-  } while (b != end);
-  out[0] = c00, out[1] = c01, out[2] = c10, out[3] = c11;
-  out[4] = c20, out[5] = c21, out[6] = c30, out[7] = c31;
+  tt_splat_run(a, a2, b, b + k8 * 8, out);
 }
 
 // tt_splat1 is tt_splat4 for one row, 8 of every `hop` elements.
