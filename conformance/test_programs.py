@@ -69,6 +69,23 @@ def test_tiny(tiny, work, shape, dtype):
     assert engine < TOLERANCE[dtype]
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_decode(tiny, work, dtype):
+    """Decoding over the cache, a prompt and then a token a call: the stock runtime, our engine, and the whole sequence each time."""
+    pte, ptd = tiny / f"two-{dtype}.pte", tiny / f"{dtype}.ptd"
+    ids = torch.randint(0, 96, (12,), generator=torch.Generator().manual_seed(2))
+    pieces = [(0, 5)] + [(i, i + 1) for i in range(5, 12)]
+    calls = [[ids[a:b], torch.arange(a, b), torch.tensor([b - a - 1])] for a, b in pieces]
+    stock = Stock(pte, ptd)
+    native = [stock("decode", *c)[0] for c in calls]
+    whole = [stock("logits", stock("prefix", ids[None, :b])[0], torch.tensor([b - 1]))[0] for _, b in pieces]
+    got = [o[0] for o in ours(work / "calls" / f"decode-{dtype}", pte, ptd, "decode", calls)]
+    engine, cached = max(map(scaled, got, native)), max(map(scaled, native, whole))
+    note(f"tiny Llama, decoding over a cache, {dtype}, largest difference of a logit", engine_to_stock=engine, cached_to_whole_on_stock=cached)
+    assert cached < 1e-5
+    assert engine < TOLERANCE[dtype]
+
+
 @pytest.mark.parametrize("dtype", ["f32", "int8"])
 def test_smollm2(smol, tokenizer, work, dtype):
     pte, ptd = smol(dtype)

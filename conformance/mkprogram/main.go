@@ -54,7 +54,7 @@ func run(dir string) error {
 			return err
 		}
 		for name, s := range map[string]lora.Spec{
-			"two":    {Modules: []string{"q", "v"}, Top: 1, Queries: 2},
+			"two":    {Modules: []string{"q", "v"}, Top: 1, Queries: 2, Decode: true},
 			"all":    {Modules: lora.AllModules, Top: 2, Queries: 3, Sides: lora.OneSided},
 			"labels": {Modules: []string{"q", "v", "down"}, Top: 2, Queries: 2, Labels: []int32{7, 50, 11}},
 			"signs":  {Modules: []string{"q", "v"}, Top: 1, Queries: 2, Sides: lora.OneSided, Noise: lora.Rademacher},
