@@ -80,7 +80,7 @@ var modes = map[string]Options{
 
 // TestStockPrograms runs programs of the stock exporter and compares with what the stock runtime computed.
 func TestStockPrograms(t *testing.T) {
-	for _, name := range []string{"linear", "mplora", "llama", "control", "shared", "ops", "xnnpack_f32", "xnnpack_layout", "xnnpack_qd8", "xnnpack_qs8", "xnnpack_conv", "xnnpack_half"} {
+	for _, name := range []string{"linear", "mplora", "llama", "control", "shared", "ops", "xnnpack_f32", "xnnpack_layout", "xnnpack_qd8", "xnnpack_qs8", "xnnpack_conv", "xnnpack_half", "xnnpack_blocks"} {
 		b, err := os.ReadFile(filepath.Join("testdata", name+".json"))
 		if err != nil {
 			t.Fatal(err)
