@@ -177,3 +177,18 @@ func (s *Session) answer(t *rpc.Task, r *runner, prompts [][]int32) ([]string, e
 	}
 	return out, nil
 }
+
+// better tells whether a score beats the best so far: by the loss, but where the task
+// is judged by generated answers by those, and by the loss only between equals.
+func (a score) better(best score, d *dataset) bool {
+	if d.generates() && a.F1 != nil && best.F1 != nil {
+		x, y := *a.F1, *best.F1
+		if d.metric == task.ExactMatch {
+			x, y = *a.ExactMatch, *best.ExactMatch
+		}
+		if x != y {
+			return x > y
+		}
+	}
+	return a.Loss < best.Loss
+}

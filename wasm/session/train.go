@@ -351,7 +351,7 @@ func (u *run) evalStep() error {
 		return err
 	}
 	u.res.Accuracy, u.res.Loss, u.res.metrics = sc.Accuracy, sc.Loss, sc.metrics
-	best := sc.Loss < u.res.Best.Loss
+	best := sc.better(u.res.Best, u.s.data)
 	u.waited++
 	if best {
 		u.waited = 0
