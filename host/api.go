@@ -72,6 +72,22 @@ type DataParams struct {
 	Seed             int64      `json:"seed"`
 }
 
+// Peek shows what a data file holds: its columns, its first rows with long values cut, and the kind of task that the columns suggest.
+type Peek struct {
+	Columns []string   `json:"columns"`
+	Rows    [][]string `json:"rows"`
+	Total   int        `json:"total"`
+	Kind    string     `json:"kind"`
+}
+
+// TaskTemplate is a published task that DataParams.Task can name.
+type TaskTemplate struct {
+	Name   string `json:"name"`
+	Kind   string `json:"kind"`
+	Metric string `json:"metric"`
+	Files  string `json:"files"` // the form of the files that it reads
+}
+
 // ValParams says where validation rows come from: a file of their own, or Rows rows held out of the data.
 type ValParams struct {
 	Path string `json:"path,omitempty"`
@@ -293,6 +309,18 @@ func (h *Host) OpenModel(ctx context.Context, p ModelParams, progress func(Progr
 // OpenData reads training and validation rows. A model must be open: prompts are tokenised and checked here.
 func (h *Host) OpenData(ctx context.Context, p DataParams) (DataInfo, error) {
 	return task[DataInfo](ctx, h, "data.open", p, func(Progress) error { return nil })
+}
+
+// PeekData shows the columns and up to rows rows of a file; no model need be open.
+func (h *Host) PeekData(ctx context.Context, path string, rows int) (r Peek, err error) {
+	err = h.Call(ctx, "data.peek", map[string]any{"path": path, "rows": rows}, &r)
+	return r, err
+}
+
+// Tasks lists the templates of published tasks.
+func (h *Host) Tasks(ctx context.Context) (r []TaskTemplate, err error) {
+	err = h.Call(ctx, "data.tasks", nil, &r)
+	return r, err
 }
 
 // Train runs or continues a fine-tuning run. Stopping it (by ctx, or an error from event) leaves a log from which the same call

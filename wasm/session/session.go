@@ -66,6 +66,8 @@ func register(s *rpc.Server, se *Session) {
 	handle(s, get, "hello", (*Session).hello)
 	handleTask(s, get, "model.open", (*Session).openModel)
 	handleTask(s, get, "data.open", (*Session).openData)
+	handle(s, get, "data.peek", (*Session).peekData)
+	handle(s, get, "data.tasks", (*Session).listTasks)
 	handleTask(s, get, "train", (*Session).train)
 	handleTask(s, get, "eval", (*Session).eval)
 	handleTask(s, get, "generate", (*Session).generate)
@@ -120,7 +122,7 @@ func handleTask[P, R any](s *rpc.Server, get func() (*Session, error), name stri
 }
 
 // whileBusy are the methods that touch nothing a task may be using.
-var whileBusy = []string{"hello", "tokenize", "inspect", "runtime.answer"}
+var whileBusy = []string{"hello", "data.peek", "data.tasks", "tokenize", "inspect", "runtime.answer"}
 
 // isBusy refuses a method: a task in progress has the model, the data and the
 // program in use, and another one would take them away.

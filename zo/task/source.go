@@ -100,6 +100,9 @@ func (o *Options) kindOf(t *Table) Kind {
 	return KindLabels
 }
 
+// GuessKind is the kind of task that the names of a table's columns suggest.
+func GuessKind(t *Table) Kind { return (&Options{}).kindOf(t) }
+
 func or(s, d string) string {
 	if s == "" {
 		return d
