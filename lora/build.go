@@ -18,9 +18,10 @@ import (
 //	logits(h f32[n,T,d], rows i64[m]) -> f32[m,V]
 //	scores(h f32[n,T,d], rows i64[m]) -> f32[m,L], log-probabilities among the
 //	        L label tokens; only with Labels
-//	features(h f32[n,T,d], rows i64[m]) -> f32[m,Top+1,d], the hidden states of
-//	        prefix, of each layer above but the last, and of the final norm; only
-//	        with Features
+//	features(h f32[n,T,d], rows i64[n]) -> f32[n,2 Top+1,d], one position a
+//	        sequence: the hidden state there and the mean up to there, of prefix
+//	        and of each layer above but the last; then the final norm's output
+//	        there. Only with Features
 //	decode: see there; only with Decode
 //
 // n and m are multiples of R and replica-major: rows[i] lies in replica
@@ -92,6 +93,15 @@ func (b *builder) constant(p *graph.Program) {
 	p.ConstantMethod("get_vocab_size", s.Model.Vocab)
 }
 
+// scored is how many positions a call scores: one a sequence under a classifier
+// that pools.
+func (s *Spec) scored() graph.Dim {
+	if s.Classifier != nil && s.Classifier.Mean {
+		return dimN
+	}
+	return dimM
+}
+
 func (b *builder) start(name string, rows, scored int) {
 	b.g = graph.New(name, map[string]int{"n": rows, "T": b.spec.Window, "m": scored})
 	b.mask, b.cos, b.sin, b.rep = nil, nil, nil, nil
@@ -123,9 +133,9 @@ func (b *builder) head(h, rows *graph.Tensor) *graph.Tensor {
 }
 
 // layers runs the layers above prefix up to the end-th and returns the hidden
-// states [m,d] at rows; the last of them continues at the scored positions alone
-// once its attention is done. each, if not nil, gets the states at rows before
-// every layer.
+// states [m,d] at rows, or all [n*T,d] where rows is nil; the last layer continues
+// at the scored positions alone once its attention is done. each, if not nil, gets
+// all states before every layer.
 func (b *builder) layers(h, rows *graph.Tensor, end int, each func(x *graph.Tensor)) *graph.Tensor {
 	s, g := b.spec, b.g
 	g.Size(h, 0)
@@ -133,12 +143,15 @@ func (b *builder) layers(h, rows *graph.Tensor, end int, each func(x *graph.Tens
 	x := g.View(h, dimN.Times(dimT), graph.D(s.Model.Dim))
 	first := s.Model.Layers - s.Top
 	if first >= end {
+		if rows == nil {
+			return x
+		}
 		return g.IndexSelect(x, rows)
 	}
 	b.tables()
 	for l := first; l < end; l++ {
 		if each != nil {
-			each(g.IndexSelect(x, rows))
+			each(x)
 		}
 		at := rows
 		if l != end-1 {
@@ -154,8 +167,9 @@ func (b *builder) forward() *graph.Graph {
 	b.start("forward", s.Rows, s.Scored)
 	g := b.g
 	h := g.Input(pte.Float, dimN, dimT, graph.D(s.Model.Dim))
-	rows := g.Input(pte.Long, dimM)
-	targets := g.Input(pte.Long, dimM)
+	m := s.scored()
+	rows := g.Input(pte.Long, m)
+	targets := g.Input(pte.Long, m)
 	if len(s.Modules) > 0 {
 		q := graph.D(s.Queries)
 		seeds := g.Input(pte.Long, q)
@@ -165,8 +179,8 @@ func (b *builder) forward() *graph.Graph {
 		b.adapters(seeds, eps, lastSeeds, lastCoefs)
 	}
 	logp := g.LogSoftmax(b.labelScores(h, rows))
-	nll := g.Neg(g.Gather(logp, g.View(targets, dimM, graph.D(1))))
-	g.Output(g.View(nll, dimM))
+	nll := g.Neg(g.Gather(logp, g.View(targets, m, graph.D(1))))
+	g.Output(g.View(nll, m))
 	return g
 }
 
@@ -174,7 +188,7 @@ func (b *builder) scores() *graph.Graph {
 	s := b.spec
 	b.start("scores", s.Rows, s.Rows)
 	h := b.g.Input(pte.Float, dimN, dimT, graph.D(s.Model.Dim))
-	rows := b.g.Input(pte.Long, dimM)
+	rows := b.g.Input(pte.Long, s.scored())
 	b.g.Output(b.g.LogSoftmax(b.labelScores(h, rows)))
 	return b.g
 }

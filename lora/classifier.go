@@ -12,11 +12,17 @@ import (
 )
 
 // ClassifierFile is a classifier's file in an adapter's folder: safetensors with
-// "weight" F32 [labels, dim] and "bias" F32 [labels], and metadata that says what
-// they are for.
+// "weight" F32 [labels, dim or 2 dim] and "bias" F32 [labels], and metadata that
+// says what they are for.
 const ClassifierFile = "classifier.safetensors"
 
 const classifierFormat = "tabtune-classifier-1"
+
+// What the weights multiply: the state at the scored position, or that and the mean up to there.
+const (
+	readsLast = "last"
+	readsMean = "last+mean"
+)
 
 // ClassifierInfo is the metadata of a ClassifierFile.
 type ClassifierInfo struct {
@@ -31,7 +37,11 @@ func WriteClassifier(dir string, c *Classifier, info ClassifierInfo) error {
 	if err != nil {
 		return err
 	}
-	meta := map[string]string{"format": classifierFormat, "layer": strconv.Itoa(c.Layer), "labels": string(names), "model": info.Model}
+	reads := readsLast
+	if c.Mean {
+		reads = readsMean
+	}
+	meta := map[string]string{"format": classifierFormat, "reads": reads, "layer": strconv.Itoa(c.Layer), "labels": string(names), "model": info.Model}
 	outs := []safetensors.Out{safetensors.Float32s("bias", safetensors.F32, []int64{n}, c.Bias),
 		safetensors.Float32s("weight", safetensors.F32, []int64{n, int64(len(c.Weight)) / n}, c.Weight)}
 	return atomicfile.Write(filepath.Join(dir, ClassifierFile), func(w io.Writer) error { return safetensors.Write(w, outs, meta) })
@@ -61,6 +71,13 @@ func ReadClassifier(dir string) (*Classifier, ClassifierInfo, error) {
 	c := &Classifier{}
 	if c.Layer, err = strconv.Atoi(f.Metadata["layer"]); err != nil || c.Layer < 1 {
 		return fail("metadata: layer is %q", f.Metadata["layer"])
+	}
+	switch f.Metadata["reads"] {
+	case readsLast:
+	case readsMean:
+		c.Mean = true
+	default:
+		return fail("metadata: reads is %q, want %q or %q", f.Metadata["reads"], readsLast, readsMean)
 	}
 	info.Model = f.Metadata["model"]
 	if err := json.Unmarshal([]byte(f.Metadata["labels"]), &info.Labels); err != nil {

@@ -40,7 +40,7 @@ func (b *builder) decode() *graph.Graph {
 		}
 		x = b.layerWith(x, l, scored, func(q, k, v *graph.Tensor) *graph.Tensor { return b.cachedAttention(l, at, q, k, v) })
 	}
-	g.Output(g.Linear(b.norm(x, "model.norm.weight"), b.headWeight()))
+	g.Output(b.vocabulary(b.norm(x, "model.norm.weight")))
 	return g
 }
 

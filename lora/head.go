@@ -52,13 +52,23 @@ func (h *HeadAdapter) rows(tokens []int32, dim int) []float32 {
 	return out
 }
 
-// Classifier reads the labels' scores off the hidden state below the final norm:
-// W h + b for the output h of the first Layer layers. The layers above are not
-// run, so it goes without an adapter.
+// Classifier reads the labels' scores off the hidden states below the final norm:
+// W x + b, where x is the output of the first Layer layers at the scored position
+// and behind it, with Mean, its mean over the sequence up to there. The layers
+// above are not run, so it goes without an adapter. A row has one scored position.
 type Classifier struct {
-	Layer  int       // 1 to the model's layers
-	Weight []float32 // [labels, dim]
+	Layer  int // 1 to the model's layers
+	Mean   bool
+	Weight []float32 // [labels, dim], with Mean [labels, 2 dim]
 	Bias   []float32 // [labels]
+}
+
+// width is the length of x.
+func (c *Classifier) width(dim int) int {
+	if c.Mean {
+		return 2 * dim
+	}
+	return dim
 }
 
 func (c *Classifier) validate(s *Spec) error {
@@ -70,7 +80,7 @@ func (c *Classifier) validate(s *Spec) error {
 		return fmt.Errorf("classifier: it cannot be combined with an adapter")
 	case c.Layer < 1 || c.Layer > s.Model.Layers || c.Layer < s.Model.Layers-s.Top:
 		return fmt.Errorf("classifier: layer %d, want %d to %d", c.Layer, max(1, s.Model.Layers-s.Top), s.Model.Layers)
-	case len(c.Weight) != n*s.Model.Dim || len(c.Bias) != n:
+	case len(c.Weight) != n*c.width(s.Model.Dim) || len(c.Bias) != n:
 		return fmt.Errorf("classifier: %d weights and %d biases for %d labels", len(c.Weight), len(c.Bias), n)
 	}
 	return nil
@@ -91,8 +101,13 @@ func (b *builder) labelScores(h, rows *graph.Tensor) *graph.Tensor {
 	switch c := s.Classifier; {
 	case c != nil:
 		n := len(s.Labels)
-		x := b.layers(h, rows, c.Layer, nil)
-		return g.Add(g.Linear(x, b.floats(c.Weight, n, s.Model.Dim)), b.floats(c.Bias, 1, n))
+		var x *graph.Tensor
+		if c.Mean {
+			x = b.pool(b.layers(h, nil, c.Layer, nil), rows)
+		} else {
+			x = b.layers(h, rows, c.Layer, nil)
+		}
+		return g.Add(g.Linear(x, b.floats(c.Weight, n, c.width(s.Model.Dim))), b.floats(c.Bias, 1, n))
 	case s.Labels == nil:
 		return b.vocabulary(b.head(h, rows))
 	}
@@ -120,25 +135,36 @@ func (b *builder) vocabulary(f *graph.Tensor) *graph.Tensor {
 	return y
 }
 
-// features returns the hidden states at rows [m, Top+1, d]: of h, after each
-// adapted layer but the last, and the final norm's output.
+// pool returns [n,2d]: x [n*T,d] at rows i64[n], one a sequence, and the mean of
+// its sequence up to there.
+func (b *builder) pool(x, rows *graph.Tensor) *graph.Tensor {
+	g, one, d := b.g, graph.D(1), graph.D(b.spec.Model.Dim)
+	at := g.View(g.Convert(rows, pte.Float), dimN, one)
+	place := g.View(g.ArangeSize(dimN.Times(dimT)), dimN, dimT)
+	// relu(1 - relu(place - at)) is 1 up to the position and 0 behind it.
+	mask := g.View(g.Relu(g.AddScalar(g.Neg(g.Relu(g.Sub(place, at))), 1.0)), dimN, one, dimT)
+	ones := g.View(g.AddScalar(g.MulScalar(mask, 0.0), 1.0), dimN, dimT, one)
+	scale := g.Rsqrt(g.BMM(mask, ones)) // [n,1,1], its square is one over the count
+	sum := g.BMM(mask, g.View(x, dimN, dimT, d))
+	return g.Cat(1, g.IndexSelect(x, rows), g.View(g.Mul(g.Mul(sum, scale), scale), dimN, d))
+}
+
+// features returns what heads may read; see Build.
 func (b *builder) features() *graph.Graph {
 	s := b.spec
 	b.start("features", s.Rows, s.Rows)
-	g := b.g
-	h := g.Input(pte.Float, dimN, dimT, graph.D(s.Model.Dim))
-	rows := g.Input(pte.Long, dimM)
+	g, d := b.g, graph.D(s.Model.Dim)
+	h := g.Input(pte.Float, dimN, dimT, d)
+	rows := g.Input(pte.Long, dimN)
 	var states []*graph.Tensor
-	x := b.layers(h, rows, s.Model.Layers, func(x *graph.Tensor) { states = append(states, x) })
-	states = append(states, b.norm(x, "model.norm.weight"))
-	d := graph.D(s.Model.Dim)
-	for i, st := range states {
-		states[i] = g.View(st, dimM, graph.D(1), d)
-	}
+	x := b.layers(h, rows, s.Model.Layers, func(x *graph.Tensor) {
+		states = append(states, g.View(b.pool(x, rows), dimN, graph.D(2), d))
+	})
+	states = append(states, g.View(b.norm(x, "model.norm.weight"), dimN, graph.D(1), d))
 	if len(states) == 1 {
 		g.Output(states[0])
-		return g
+	} else {
+		g.Output(g.Cat(1, states...))
 	}
-	g.Output(g.Cat(1, states...))
 	return g
 }

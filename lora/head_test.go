@@ -68,13 +68,22 @@ func TestHeads(t *testing.T) {
 	rows := engine.Int64s(at, n)
 	plain := load(base)
 	features, logits := callMethod(t, plain, "features", h, rows), callMethod(t, plain, "logits", h, rows)
-	if len(features) != n*3*d {
-		t.Fatalf("%d features, want %d rows of %d states of %d", len(features), n, 3, d)
+	if len(features) != n*5*d {
+		t.Fatalf("%d features, want %d rows of %d states of %d", len(features), n, 5, d)
 	}
 	for i := range n {
-		for j, v := range features[i*3*d:][:d] {
+		for j, v := range features[i*5*d:][:d] {
 			if want := h.Float32s()[int(at[i])*d+j]; v != want {
 				t.Fatalf("state 0 of row %d is not the input: %v, want %v", i, v, want)
+			}
+		}
+		for j, v := range features[(i*5+1)*d:][:d] {
+			var want float64
+			for p := i * width; p <= int(at[i]); p++ {
+				want += float64(h.Float32s()[p*d+j]) / float64(int(at[i])-i*width+1)
+			}
+			if math.Abs(float64(v)-want) > 1e-5 {
+				t.Fatalf("mean of row %d is %v, want %v", i, v, want)
 			}
 		}
 	}
@@ -102,7 +111,7 @@ func TestHeads(t *testing.T) {
 	gotLogits, gotScores := callMethod(t, p, "logits", h, rows), callMethod(t, p, "scores", h, rows)
 	gotNLL := callMethod(t, p, "forward", h, rows, engine.Int64s([]int64{2, 0}, n), engine.Int64s([]int64{1}, 1), engine.Float32s([]float32{0}), engine.Int64s([]int64{0}, 1), engine.Float32s([]float32{0}, 1))
 	for i := range n {
-		f := features[i*3*d+2*d:][:d]
+		f := features[i*5*d+4*d:][:d]
 		want := make([]float64, c.Config.Vocab)
 		for v := range want {
 			want[v] = float64(logits[i*c.Config.Vocab+v])
@@ -126,12 +135,15 @@ func TestHeads(t *testing.T) {
 		near("nll", float64(gotNLL[i]), -of[[]int{2, 0}[i]])
 	}
 
-	for layer := c.Config.Layers - 2; layer < c.Config.Layers; layer++ {
+	for k := range 4 {
+		layer, mean := c.Config.Layers-2+k%2, k > 1
 		s := base
-		s.Modules, s.Classifier = nil, &Classifier{Layer: layer, Weight: random(3*d, 0.3), Bias: random(3, 1)}
+		s.Modules, s.Classifier = nil, &Classifier{Layer: layer, Mean: mean, Bias: random(3, 1)}
+		d := s.Classifier.width(d)
+		s.Classifier.Weight = random(3*d, 0.3)
 		got := callMethod(t, load(s), "scores", h, rows)
 		for i := range n {
-			x := features[i*3*d+(layer-1)*d:][:d]
+			x := features[(i*5+(layer-1)*2)*c.Config.Dim:][:d]
 			want := make([]float64, 3)
 			for k := range want {
 				want[k] = float64(s.Classifier.Bias[k])
@@ -175,7 +187,7 @@ func TestHeadSpecErrors(t *testing.T) {
 
 func TestClassifierFile(t *testing.T) {
 	dir := t.TempDir()
-	c := &Classifier{Layer: 5, Weight: []float32{1, 2, 3, 4, 5, 6}, Bias: []float32{-1, 1}}
+	c := &Classifier{Layer: 5, Mean: true, Weight: []float32{1, 2, 3, 4, 5, 6}, Bias: []float32{-1, 1}}
 	info := ClassifierInfo{Labels: []string{"no", "yes"}, Model: "tiny"}
 	if err := WriteClassifier(dir, c, info); err != nil {
 		t.Fatal(err)
@@ -198,7 +210,7 @@ func TestClassifierFile(t *testing.T) {
 		}
 	}
 	meta := func(change map[string]string) map[string]string {
-		m := map[string]string{"format": classifierFormat, "layer": "5", "labels": `["no","yes"]`}
+		m := map[string]string{"format": classifierFormat, "layer": "5", "reads": readsLast, "labels": `["no","yes"]`}
 		for k, v := range change {
 			m[k] = v
 		}
@@ -213,6 +225,7 @@ func TestClassifierFile(t *testing.T) {
 		outs []safetensors.Out
 	}{
 		{"format", map[string]string{"format": "x"}, []safetensors.Out{bias, weight}}, {"layer", map[string]string{"layer": "-1"}, []safetensors.Out{bias, weight}},
+		{"reads", map[string]string{"reads": "all"}, []safetensors.Out{bias, weight}},
 		{"labels", map[string]string{"labels": "no"}, []safetensors.Out{bias, weight}}, {"1 labels", map[string]string{"labels": `["no"]`}, []safetensors.Out{bias, weight}},
 		{"for 3 labels", map[string]string{"labels": `["a","b","c"]`}, []safetensors.Out{bias, weight}}, {"1 tensors", nil, []safetensors.Out{bias}},
 		{"weight[1] is NaN", nil, []safetensors.Out{bias, nan}},

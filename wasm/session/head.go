@@ -40,8 +40,8 @@ func (u *run) headRows(states int) []item {
 	return u.s.data.probe(max(1, headBudget/(states*u.s.model.ckpt.Config.Dim)))
 }
 
-// features returns the hidden states at the scored position of items, f32[n,
-// Top+1, d] (see lora.Build).
+// features returns what heads may read of items, f32[n, 2 Top+1, d] (see
+// lora.Build).
 func (u *run) features(items []item) ([]float32, error) {
 	// Longest together, as in evaluate.
 	order := make([]int, len(items))
@@ -49,7 +49,8 @@ func (u *run) features(items []item) ([]float32, error) {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return len(items[a].example.IDs) - len(items[b].example.IDs) })
-	each := (u.r.spec.Top + 1) * u.r.spec.Model.Dim
+	states := 2*u.r.spec.Top + 1
+	each := states * u.r.spec.Model.Dim
 	out := make([]float32, len(items)*each)
 	progress := u.s.paced(u.t, "progress", "features")
 	for done := 0; done < len(order); {
@@ -65,7 +66,7 @@ func (u *run) features(items []item) ([]float32, error) {
 		if err := set(u.s.dev, u.r.rt, "features", 1, engine.Int64s(last(rows, 1, width), n)); err != nil {
 			return nil, err
 		}
-		v, err := u.r.rt.Call("features", n, u.r.spec.Top+1, u.r.spec.Model.Dim)
+		v, err := u.r.rt.Call("features", n, states, u.r.spec.Model.Dim)
 		if err != nil {
 			return nil, err
 		}
@@ -84,22 +85,17 @@ func (u *run) features(items []item) ([]float32, error) {
 
 // headStage fits label heads to the model as it is and scores them on the
 // validation rows: one on the final norm's output, which is a LoRA on the output
-// head, and, if cross-validation prefers another layer, a classifier there. The
-// better one becomes the best so far. Training goes on under the first.
+// head, and a classifier on the layer below that cross-validates best, which also
+// sees the mean over the sequence. The better one becomes the best so far.
+// Training goes on under the first.
 func (u *run) headStage() error {
-	states := u.r.spec.Top + 1
-	items := u.headRows(states)
+	top := u.r.spec.Top
+	items := u.headRows(2*top + 1)
 	x, err := u.features(items)
 	if err != nil {
 		return err
 	}
-	layer := states - 1
-	if u.c.Head != "output" {
-		if layer, err = u.headLayer(x, items); err != nil {
-			return err
-		}
-	}
-	final, info, err := u.fitState(x, items, states-1)
+	final, info, err := u.fitState(x, items, top)
 	if err != nil {
 		return err
 	}
@@ -130,12 +126,20 @@ func (u *run) headStage() error {
 	if err := try(u.head, nil, info); err != nil {
 		return err
 	}
-	if layer != states-1 {
+	if u.c.Head != "output" {
+		layer, err := u.headLayer(x, items, top)
+		if err != nil {
+			return err
+		}
+		if layer < 0 { // a model of one layer
+			u.res.Accuracy, u.res.Loss = u.res.Best.Accuracy, u.res.Best.Loss
+			return nil
+		}
 		m, info, err := u.fitState(x, items, layer)
 		if err != nil {
 			return err
 		}
-		if err := try(nil, &lora.Classifier{Layer: info.Layer, Weight: m.Weight, Bias: m.Bias}, info); err != nil {
+		if err := try(nil, &lora.Classifier{Layer: info.Layer, Mean: true, Weight: m.Weight, Bias: m.Bias}, info); err != nil {
 			return err
 		}
 	}
@@ -143,32 +147,41 @@ func (u *run) headStage() error {
 	return nil
 }
 
-// state is the data of one of the hidden states in x.
+// state is the data of one of the layers in x, the state at the scored position
+// and the mean beside it, or of the final norm, which is number top.
 func (u *run) state(x []float32, items []item, at int) *head.Data {
-	dim, states := u.s.model.ckpt.Config.Dim, len(x)/len(items)/u.s.model.ckpt.Config.Dim
-	d := &head.Data{Dim: dim, Classes: len(u.s.data.labels), X: make([]float32, 0, len(items)*dim)}
+	dim := u.s.model.ckpt.Config.Dim
+	each := len(x) / len(items)
+	from := 2 * at * dim
+	d := &head.Data{Dim: min(2*dim, each-from), Classes: len(u.s.data.labels)}
 	for i, it := range items {
-		from := (i*states + at) * dim
-		d.X = append(d.X, x[from:from+dim]...)
+		d.X = append(d.X, x[i*each+from:][:d.Dim]...)
 		d.Y = append(d.Y, it.example.Label)
 	}
 	return d
 }
 
-// headLayer returns the hidden state with the lowest cross-validated loss.
-func (u *run) headLayer(x []float32, items []item) (int, error) {
-	states := len(x) / len(items) / u.s.model.ckpt.Config.Dim
-	best, at := 0.0, states-1
+// headLayer returns the layer below the final norm with the lowest
+// cross-validated loss, or -1 if there is none. Of many every second one is tried, with one penalty:
+// neighbours differ little.
+func (u *run) headLayer(x []float32, items []item, top int) (int, error) {
+	best, at, stride := 0.0, -1, 1
+	if top > 8 {
+		stride = 2
+	}
 	progress := u.s.paced(u.t, "progress", "head")
-	for l := range states {
-		_, cv, err := head.Choose(u.state(x, items, l), head.Options{Intercept: l != states-1, Folds: min(3, len(items)), Lambdas: []float64{1000, 300, 100}})
+	for l := 0; l < top; l += stride {
+		if u.s.model.ckpt.Config.Layers-top+l == 0 {
+			continue // the embedding
+		}
+		_, cv, err := head.Choose(u.state(x, items, l), head.Options{Intercept: true, Folds: min(3, len(items)), Lambdas: []float64{300}})
 		if err != nil {
 			return 0, invalid("%v", err)
 		}
-		if l == 0 || cv.Loss < best {
+		if at < 0 || cv.Loss < best {
 			best, at = cv.Loss, l
 		}
-		if err := progress(int64(l+1), int64(states)); err != nil {
+		if err := progress(int64(l+1), int64(top)); err != nil {
 			return 0, err
 		}
 	}
@@ -177,12 +190,12 @@ func (u *run) headLayer(x []float32, items []item) (int, error) {
 
 func (u *run) fitState(x []float32, items []item, at int) (*head.Model, headInfo, error) {
 	c := &u.s.model.ckpt.Config
-	states := len(x) / len(items) / c.Dim
-	m, cv, err := head.Choose(u.state(x, items, at), head.Options{Intercept: at != states-1, Folds: min(5, len(items))})
+	top := (len(x)/len(items)/c.Dim - 1) / 2
+	m, cv, err := head.Choose(u.state(x, items, at), head.Options{Intercept: at != top, Folds: min(5, len(items))})
 	if err != nil {
 		return nil, headInfo{}, invalid("%v", err)
 	}
-	return m, headInfo{Layer: c.Layers - (states - 1) + at, Lambda: m.Lambda, Rows: len(items), Accuracy: cv.Accuracy, Loss: cv.Loss}, nil
+	return m, headInfo{Layer: c.Layers - top + at, Lambda: m.Lambda, Rows: len(items), Accuracy: cv.Accuracy, Loss: cv.Loss}, nil
 }
 
 // outputHead is a head on the final norm's output as a LoRA on the output head:
@@ -293,7 +306,11 @@ func (s *Session) loadClassifier(m *model, dir string) (*adapter, error) {
 		return nil, err
 	}
 	cfg := &m.ckpt.Config
-	if c.Layer > cfg.Layers || len(c.Weight) != len(c.Bias)*cfg.Dim {
+	width := cfg.Dim
+	if c.Mean {
+		width *= 2
+	}
+	if c.Layer > cfg.Layers || len(c.Weight) != len(c.Bias)*width {
 		return nil, fmt.Errorf("%s: a classifier on layer %d of width %d; the model has %d layers of width %d", filepath.Join(dir, lora.ClassifierFile),
 			c.Layer, len(c.Weight)/len(c.Bias), cfg.Layers, cfg.Dim)
 	}

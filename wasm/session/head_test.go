@@ -75,7 +75,7 @@ func TestHeadFiles(t *testing.T) {
 	labels := []string{"negative", "positive"}
 	dir := t.TempDir()
 	dim := model.ckpt.Config.Dim
-	classifier := &adapter{spec: lora.Spec{Classifier: &lora.Classifier{Layer: 2, Weight: make([]float32, 2*dim), Bias: []float32{0, 3}}}, labels: labels}
+	classifier := &adapter{spec: lora.Spec{Classifier: &lora.Classifier{Layer: 2, Mean: true, Weight: make([]float32, 4*dim), Bias: []float32{0, 3}}}, labels: labels}
 	if err := writeAdapter(dir, classifier, labels); err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,12 @@ func DefaultSettings(threads int) Settings {
 	}
 }
 
+// Estimators as train.start names them. With auto and head most knobs are the module's to choose, and stay out of the request.
+var (
+	estimators = []string{"auto", "head", "prge", "rows", "fzoo", "grzo", "greedy", "mezo"}
+	chosen     = []string{"rank", "queries", "batch", "alpha", "eps", "lr", "layers", "modules"}
+)
+
 // Modules that an adapter can sit on.
 var modules = []string{"q", "k", "v", "o", "gate", "up", "down"}
 
@@ -42,8 +48,8 @@ var modules = []string{"q", "k", "v", "o", "gate", "up", "down"}
 // An error names the knob as the form labels it.
 func (s Settings) Train() (map[string]any, error) {
 	p := map[string]any{"estimator": s.Estimator, "schedule": s.Schedule}
-	if s.Estimator != "prge" && s.Estimator != "mezo" {
-		return nil, fmt.Errorf("Estimator: choose P-RGE or MeZO")
+	if !slices.Contains(estimators, s.Estimator) {
+		return nil, fmt.Errorf("Estimator: %q is not one of %s", s.Estimator, strings.Join(estimators, ", "))
 	}
 	if s.Schedule != "linear" && s.Schedule != "constant" {
 		return nil, fmt.Errorf("Schedule: choose linear or constant")
@@ -93,6 +99,11 @@ func (s Settings) Train() (map[string]any, error) {
 		return nil, fmt.Errorf("Modules: name at least one of %s", strings.Join(modules, ", "))
 	}
 	p["modules"] = mods
+	if s.Estimator == "auto" || s.Estimator == "head" {
+		for _, key := range chosen {
+			delete(p, key)
+		}
+	}
 	if r := strings.TrimSpace(s.Runtime); r != "" {
 		if !strings.HasSuffix(r, ".js") && !strings.HasSuffix(r, ".mjs") {
 			return nil, fmt.Errorf("Runtime: %q is not the address of a script (executorch.js)", r)

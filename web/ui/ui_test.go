@@ -17,6 +17,14 @@ func TestSettings(t *testing.T) {
 	if p["lr"] != "auto" || p["layers"] != 4 || p["queries"] != 8 || p["eps"] != 0.01 || p["steps"] != 150 {
 		t.Errorf("defaults: %v", p)
 	}
+	for _, e := range []string{"auto", "head"} { // the module chooses
+		s := DefaultSettings(1)
+		s.Estimator = e
+		p, err := s.Train()
+		if err != nil || p["estimator"] != e || p["queries"] != nil || p["lr"] != nil || p["modules"] != nil || p["seed"] != 0 {
+			t.Errorf("%s: %v, %v", e, p, err)
+		}
+	}
 	for _, c := range []struct {
 		change func(*Settings)
 		want   string // part of the error
