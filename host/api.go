@@ -339,7 +339,7 @@ func (h *Host) Generate(ctx context.Context, p GenerateParams, event func(Token)
 	return task[GenerateResult](ctx, h, "generate", p, event)
 }
 
-// LoadAdapter loads an adapter folder (PEFT) into the open model; a run's "adapter" folder is one.
+// LoadAdapter loads an adapter folder (PEFT) or a GGUF adapter into the open model; a run's "adapter" folder is one.
 func (h *Host) LoadAdapter(ctx context.Context, path string) error {
 	return h.Call(ctx, "adapter.load", map[string]string{"path": path}, nil)
 }
@@ -352,6 +352,19 @@ func (h *Host) ClearAdapter(ctx context.Context) error {
 // ExportAdapter writes the current adapter as a PEFT folder.
 func (h *Host) ExportAdapter(ctx context.Context, path string) error {
 	return h.Call(ctx, "adapter.export", map[string]string{"path": path}, nil)
+}
+
+// Export is what to write for other programs.
+type Export struct {
+	Format string `json:"format"`        // peft, gguf-adapter, gguf-q8_0, gguf-f16 or card
+	Path   string `json:"path"`          // the file, for peft a folder
+	Run    string `json:"run,omitempty"` // a run's folder: its adapter, or the run that the card is about
+}
+
+// Export writes the current adapter for other programs, merged into the model if so asked, or a run's model card. progress may be nil.
+func (h *Host) Export(ctx context.Context, p Export, progress func(Progress) error) error {
+	_, err := task[struct{}](ctx, h, "export", p, progress)
+	return err
 }
 
 // Estimate tells what a run with these parameters would need, without beginning it.

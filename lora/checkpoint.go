@@ -106,6 +106,17 @@ type source struct {
 }
 
 func (c *Checkpoint) sources() []source {
+	out := c.ggufSources()
+	if c.hf {
+		for i := range out {
+			out[i].file, out[i].heads = out[i].name, 0
+		}
+	}
+	return out
+}
+
+// ggufSources lists the weights with the names and row order of a GGUF file.
+func (c *Checkpoint) ggufSources() []source {
 	m := &c.Config
 	out := []source{{name: "model.embed_tokens.weight", file: "token_embd.weight", rows: m.Vocab, cols: m.Dim, table: true}}
 	gg := map[string]string{"q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
@@ -129,11 +140,6 @@ func (c *Checkpoint) sources() []source {
 	out = append(out, source{name: "model.norm.weight", file: "output_norm.weight", rows: 1, cols: m.Dim})
 	if !m.TiedHead {
 		out = append(out, source{name: "lm_head.weight", file: "output.weight", rows: m.Vocab, cols: m.Dim, table: true})
-	}
-	if c.hf {
-		for i := range out {
-			out[i].file, out[i].heads = out[i].name, 0
-		}
 	}
 	return out
 }
@@ -294,11 +300,13 @@ func newConverter(s source, format DType, open func(suffix string) (TensorWriter
 
 // target is where a row of the file goes: llama.cpp stores the rows of q and k as
 // (head, i, half) where Hugging Face's rotate-half form has (head, half, i).
-func (c *converter) target(row int64) int64 {
-	if c.src.heads == 0 {
+func (c *converter) target(row int64) int64 { return int64(c.src.hfRow(int(row))) }
+
+func (s *source) hfRow(row int) int {
+	if s.heads == 0 {
 		return row
 	}
-	hd := int64(c.src.rows / c.src.heads)
+	hd := s.rows / s.heads
 	head, r := row/hd, row%hd
 	return head*hd + r%2*(hd/2) + r/2
 }

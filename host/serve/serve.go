@@ -45,7 +45,7 @@ var types = map[string]string{
 	".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".mjs": "text/javascript; charset=utf-8",
 	".css": "text/css; charset=utf-8", ".wasm": "application/wasm", ".json": "application/json", ".svg": "image/svg+xml",
 	".png": "image/png", ".ico": "image/x-icon", ".txt": "text/plain; charset=utf-8", ".md": "text/plain; charset=utf-8",
-	".csv": "text/csv; charset=utf-8", ".webmanifest": "application/manifest+json", ".woff2": "font/woff2",
+	".csv": "text/csv; charset=utf-8", ".jsonl": "application/jsonl", ".webmanifest": "application/manifest+json", ".woff2": "font/woff2",
 	".gguf": "application/octet-stream", ".map": "application/json",
 }
 

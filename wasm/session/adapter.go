@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"tabtune/lora"
+	"tabtune/lora/export"
 	"tabtune/lora/peft"
 	"tabtune/lora/replay"
 	"tabtune/wasm/rpc"
@@ -26,8 +27,8 @@ type pathParam struct {
 	Path string `json:"path"`
 }
 
-// loadAdapter reads a PEFT folder or a classifier's, or a run's folder with one
-// inside.
+// loadAdapter reads a PEFT folder or a classifier's, a run's folder with one
+// inside, or a GGUF adapter.
 func (s *Session) loadAdapter(p pathParam) (map[string]any, error) {
 	m, err := s.needModel()
 	if err != nil {
@@ -50,7 +51,12 @@ func (s *Session) loadAdapter(p pathParam) (map[string]any, error) {
 			return nil, err
 		}
 	} else {
-		pa, err := peft.Read(dir)
+		var pa *peft.Adapter
+		if filepath.Ext(dir) == ".gguf" {
+			pa, err = export.ReadAdapter(dir, m.ckpt)
+		} else {
+			pa, err = peft.Read(dir)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -132,13 +138,6 @@ func (s *Session) clearAdapter(none) (none, error) {
 	s.adapter = nil
 	s.dropRunner()
 	return none{}, nil
-}
-
-func (s *Session) exportAdapter(p pathParam) (none, error) {
-	if s.adapter == nil {
-		return none{}, rpc.Errorf("no_adapter", "there is no adapter: train one or load one first")
-	}
-	return none{}, writeAdapter(p.Path, s.adapter, s.adapter.labels)
 }
 
 type replayParams struct {

@@ -3,6 +3,7 @@ package session
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"tabtune/lora/chat"
@@ -23,6 +24,8 @@ type tokenEvent struct {
 	Type string `json:"type"` // "token"
 	Text string `json:"text"`
 	ID   int32  `json:"id"`
+	// P is the probability that the model gave this token, before any temperature.
+	P float64 `json:"p"`
 }
 
 type generateResult struct {
@@ -85,7 +88,7 @@ func (s *Session) generate(t *rpc.Task, p generateParams) (generateResult, error
 		piece := stream.Next(id)
 		text.WriteString(piece)
 		res.Tokens++
-		if err := t.Emit(tokenEvent{"token", piece, id}); err != nil {
+		if err := t.Emit(tokenEvent{"token", piece, id, probability(logits[:m.tok.Len()], id)}); err != nil {
 			return res, err
 		}
 	}
@@ -160,6 +163,16 @@ func (m *model) endOfTurn(id int32) bool {
 		return true
 	}
 	return false
+}
+
+// probability is softmax(logits)[id].
+func probability(logits []float32, id int32) float64 {
+	top := slices.Max(logits)
+	var sum float64
+	for _, l := range logits {
+		sum += math.Exp(float64(l - top))
+	}
+	return math.Exp(float64(logits[id]-top)) / sum
 }
 
 // sample draws from softmax(logits/temperature), or takes the first largest.

@@ -24,7 +24,8 @@ import (
 type model struct {
 	path     string
 	file     io.Closer
-	files    []string // whose bytes are the model's
+	gguf     *gguf.File // nil for a folder
+	files    []string   // whose bytes are the model's
 	ckpt     *lora.Checkpoint
 	dtype    lora.DType
 	window   int // most tokens of a row; 0: the model's context
@@ -128,7 +129,7 @@ func (m *model) openGGUF() error {
 	if err != nil {
 		return err
 	}
-	m.file, m.files = closer, []string{m.path}
+	m.file, m.gguf, m.files = closer, f, []string{m.path}
 	if m.ckpt, err = lora.NewCheckpoint(f); err != nil {
 		return err
 	}

@@ -75,6 +75,7 @@ func register(s *rpc.Server, se *Session) {
 	handle(s, get, "adapter.clear", (*Session).clearAdapter)
 	handle(s, get, "adapter.export", (*Session).exportAdapter)
 	handleTask(s, get, "adapter.replay", (*Session).replayAdapter)
+	handleTask(s, get, "export", (*Session).export)
 	handle(s, get, "estimate", (*Session).estimate)
 	handle(s, get, "tokenizer.open", (*Session).openTokenizer)
 	handle(s, get, "tokenize", (*Session).tokenize)

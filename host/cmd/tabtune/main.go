@@ -61,6 +61,7 @@ func commands() []command {
 		{"eval", "--model M --data D.csv [--adapter DIR]", "accuracy, loss and the task's metric on validation rows", eval},
 		{"data", "--model M --data D.csv", "show rows as the model will see them, with what is scored, and what is wrong with them", dataCommand},
 		{"generate", "--model M --prompt S [--adapter DIR]", "continue a prompt", generate},
+		{"export", "--model M --adapter DIR --format F --out FILE", "write an adapter, a merged model or a model card for other programs", exportCommand},
 		{"tokenize", "--model M < lines", "token ids, one JSON array a line", tokenize},
 		{"build", "--model M --out P.pte", "write the program that train would use, and its weights as P.ptd", build},
 		{"run", "P.pte --method forward --inputs a.safetensors --outputs DIR", "run a method of a program", run},

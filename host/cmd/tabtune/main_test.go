@@ -240,6 +240,28 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
+func TestExport(t *testing.T) {
+	dir := files(t)
+	adapter := filepath.Join(dir, "a.gguf")
+	if err := os.WriteFile(adapter, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := &recorder{answers: map[string]string{"export": `{"path":"p","bytes":5}`}}
+	out := filepath.Join(dir, "new", "m.gguf")
+	code, stdout, stderr := try(t, r, "", "export", "--model", filepath.Join(dir, "m.gguf"), "--adapter", adapter, "--format", "gguf-q8_0", "--out", out)
+	if code != 0 || stdout != "p (5 bytes)\n" {
+		t.Fatalf("exit %d: %q %s", code, stdout, stderr)
+	}
+	if got, want := r.requests[1:], []string{`adapter.load {"path":"` + adapter + `"}`, `export {"format":"gguf-q8_0","path":"` + out + `"}`}; !reflect.DeepEqual(got, want) {
+		t.Errorf("requests %q", got)
+	}
+	r = &recorder{answers: map[string]string{"export": `{"path":"p","bytes":5}`}}
+	code, _, stderr = try(t, r, "", "export", "--adapter", dir, "--format", "card", "--out", filepath.Join(dir, "c.md"))
+	if want := []string{`export {"format":"card","path":"` + filepath.Join(dir, "c.md") + `","run":"` + dir + `"}`}; code != 0 || !reflect.DeepEqual(r.requests, want) {
+		t.Errorf("card: exit %d, %q, %s", code, r.requests, stderr)
+	}
+}
+
 func TestTokenize(t *testing.T) {
 	dir := files(t)
 	r := &recorder{answers: map[string]string{"tokenize": `{"ids":[1,22]}`}}
@@ -346,6 +368,9 @@ func TestMistakes(t *testing.T) {
 		{[]string{"run", filepath.Join(dir, "p.pte"), "--outputs", dir}, 2, "--inputs is required"},
 		{[]string{"inspect", "a", "b"}, 2, `unexpected argument "b"`},
 		{[]string{"build", "--model", m, "--out", "x.bin"}, 2, "want a name that ends in .pte"},
+		{[]string{"export", "--model", m, "--adapter", dir, "--format", "zip", "--out", "x"}, 2, "--format"},
+		{[]string{"export", "--model", m, "--format", "peft", "--out", "x"}, 2, "--adapter is required"},
+		{[]string{"export", "--model", m, "--adapter", dir, "--format", "card", "--out", "x.gguf"}, 2, "ends in .md"},
 		{[]string{"serve", "--addr", "0.0.0.0:0"}, 2, "add --public"},
 		{[]string{"serve", "--addr", "8080"}, 2, "--addr 8080"},
 		{[]string{"serve", "--dir", "/no"}, 1, "--dir: open /no/index.html"},

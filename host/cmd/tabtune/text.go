@@ -13,7 +13,7 @@ import (
 func generate(ctx context.Context, a *app, args []string) error {
 	f := a.flags("generate")
 	m := f.modelFlags()
-	adapter := f.String("adapter", "", "the adapter's `folder`, or a run's")
+	adapter := f.String("adapter", "", "the adapter's `folder`, or a run's, or a GGUF adapter")
 	p := host.GenerateParams{}
 	f.StringVar(&p.Prompt, "prompt", "", "the `text` to continue")
 	f.IntVar(&p.MaxTokens, "max-tokens", 64, "end after `N` tokens")

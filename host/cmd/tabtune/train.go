@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"tabtune/host"
 )
@@ -189,7 +190,7 @@ func (s *session) trainEvent(e host.TrainEvent) error {
 func eval(ctx context.Context, a *app, args []string) error {
 	f := a.flags("eval")
 	m, d := f.modelFlags(), f.dataFlags()
-	adapter := f.String("adapter", "", "the adapter's `folder`, or a run's")
+	adapter := f.String("adapter", "", "the adapter's `folder`, or a run's, or a GGUF adapter")
 	seed := f.Int64("seed", 0, "seed of the split, when --val-rows is given: the one that train was given")
 	answerRows := f.Int("answer-rows", 0, "generate at most `N` answers, where the metric needs them (0: all)")
 	predictions := f.String("predictions", "", "write every row's prediction to this `file`, one JSON object a line")
@@ -251,6 +252,13 @@ func eval(ctx context.Context, a *app, args []string) error {
 func (s *session) useAdapter(path string) (dir string, err error) {
 	if path == "" {
 		return "", nil
+	}
+	if strings.EqualFold(filepath.Ext(path), ".gguf") {
+		if dir, err = inputFile("--adapter", path); err != nil {
+			return "", err
+		}
+		s.mounts = append(s.mounts, host.File(dir))
+		return dir, nil
 	}
 	if dir, err = adapterPath(path); err != nil {
 		return "", err

@@ -1,0 +1,82 @@
+"""What export writes, in llama.cpp: the GGUF adapter and the merged models, on the same prompts. (test_training.py has the folder in PEFT.)"""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from harness import CACHE, MODEL, ROOT, TRAIN, VAL, note, result, tabtune
+
+DATA = ["--model", MODEL, "--text-column", "text", "--label-column", "label", "--template", "{text} It was {label}", "--labels", "negative,positive",
+        "--verbalizers", "terrible,great"]
+ROWS = 8
+
+
+@pytest.fixture(scope="module")
+def llama():
+    """llama(model, lora) is the log-odds of great against terrible that llama.cpp gives each prompt of ROWS validation rows."""
+    node = shutil.which("node")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout if node else ""
+    if not node or int(version.lstrip("v").split(".")[0]) < 20 or os.uname().machine != "x86_64" or sys.platform != "linux":
+        pytest.skip(f"the llama.cpp package needs Node 20 or newer on Linux x86-64, node is {version.strip() or 'missing'}")
+    source = ROOT / "conformance" / "llama"
+    place = CACHE / "llama" / hashlib.sha256((source / "package-lock.json").read_bytes()).hexdigest()[:16]
+    if not (place / "complete").exists():
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(source, place)
+        subprocess.run(["npm", "install", "--no-save", "--prefix", str(place), "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], check=True)
+        (place / "complete").touch()
+    shutil.copy(source / "probabilities.mjs", place)
+    prompts = [r["text"] + " It was" for r in list(csv.DictReader(VAL.open(encoding="utf-8", newline="")))[:ROWS]]
+
+    def ask(model, lora=None):
+        p = subprocess.run([node, str(place / "probabilities.mjs")], capture_output=True, text=True,
+                           input=json.dumps({"model": str(model), "lora": lora and str(lora), "prompts": prompts, "words": [" terrible", " great"]}))
+        assert p.returncode == 0, p.stderr[-2000:]
+        probabilities = torch.tensor(json.loads(p.stdout.splitlines()[-1]), dtype=torch.float64)
+        return (probabilities[:, 1] / probabilities[:, 0]).log()
+
+    return ask
+
+
+def test_llama(llama, work):
+    """The adapter beside the model, and merged into it, moves llama.cpp's answers as it moves ours."""
+    run = work / "export" / "run"
+    r = result(tabtune("train", *DATA, "--data", TRAIN, "--train-rows", 64, "--val-rows", 16, "--modules", "q,k,v,down", "--rank", 8, "--alpha", 16, "--layers", 2,
+                       "--queries", 4, "--batch", 4, "--eps", 1e-2, "--lr", 0.5, "--schedule", "constant", "--seed", 3, "--steps", 30, "--eval-every", 30,
+                       "--window", 96, "--json", "--out", run))
+    assert r["best"]["step"] == 30
+    files = {}
+    for form in ("gguf-adapter", "gguf-f16", "gguf-q8_0"):
+        files[form] = work / "export" / f"{form}.gguf"
+        tabtune("export", "--model", MODEL, "--dtype", "q4", "--adapter", run, "--format", form, "--out", files[form])
+    base, beside = llama(MODEL), llama(MODEL, files["gguf-adapter"])
+    merged = {form: llama(files[form]) for form in ("gguf-f16", "gguf-q8_0")}
+
+    rows = list(csv.DictReader(VAL.open(encoding="utf-8", newline="")))[:ROWS]
+    data, predictions = work / "export" / "rows.csv", work / "export" / "predictions.jsonl"
+    with data.open("w", encoding="utf-8", newline="") as f:
+        w = csv.DictWriter(f, ["text", "label"])
+        w.writeheader()
+        w.writerows({k: x[k] for k in ("text", "label")} for x in rows)
+    tabtune("eval", *DATA, "--data", data, "--window", 128, "--dtype", "f32", "--adapter", run, "--predictions", predictions)
+    got = sorted((json.loads(x) for x in predictions.read_text().splitlines()), key=lambda p: p["row"])
+    # A row's loss is -log p of its label among the two: its log-odds follow.
+    ours = torch.tensor([(1 if x["label"] == "positive" else -1) * -torch.tensor(p["loss"], dtype=torch.float64).expm1().log().item() for x, p in zip(rows, got)])
+    moved = (beside - base).abs().mean().item()
+    far = {"adapter in llama.cpp": beside, **merged}
+    far = {k: (v - ours).abs().mean().item() for k, v in far.items()}
+    note(f"log-odds of great against terrible on {ROWS} prompts, llama.cpp against ours (f32), mean difference", **far, the_adapter_moves_them_by=moved)
+    assert moved > 0.5
+    assert far["gguf-f16"] < 0.02
+    # llama.cpp multiplies Q4_1 and Q8_0 weights with activations of 8 bits; ours are floats here.
+    assert all(v < 0.1 * moved for v in far.values()), far
+    accuracy = [F.sigmoid(v).round().eq(torch.tensor([float(x["label"] == "positive") for x in rows])).double().mean().item() for v in (beside, ours)]
+    assert abs(accuracy[0] - accuracy[1]) < 0.1
