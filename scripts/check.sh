@@ -27,6 +27,7 @@ go run "$1" ./...
 echo "scripts"
 npm run --silent check --prefix web/worker
 npm run --silent check --prefix web/engine
+npm run --silent check --prefix web/sdk
 
 echo "generated files"
 go mod tidy -diff

@@ -229,6 +229,15 @@ func (b *builder) static() error {
 	if err != nil {
 		return err
 	}
+	samples, err := filepath.Glob("web/samples/*[vl]") // .csv and .jsonl
+	if err != nil {
+		return err
+	}
+	sdk, err := filepath.Glob("web/sdk/tuner.*")
+	if err != nil {
+		return err
+	}
+	scripts = append(append(scripts, samples...), append(sdk, "web/sdk/package.json", "web/sdk/example/index.html", "web/sdk/example/example.js")...)
 	shim, err := filepath.Glob("web/worker/wasi/*.js")
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,6 +55,15 @@ type App struct {
 	Out   ResultState
 	Bench string
 
+	URL, SHA   string // typed: where a model is, and its hash
+	Fetching   string // the file being downloaded from another address
+	Unfinished []ui.Unfinished
+	fetching   *Request
+
+	Keeping  string          // what is being written
+	Compared map[string]bool // ids of the runs whose curves are drawn together
+	RunsPage ui.Pager
+
 	Traffic     ui.Traffic // what the page asked for, as the browser logged it
 	TrafficPage ui.Pager
 	fetched     []ui.Request // the log of download workers, which are gone
@@ -77,12 +87,15 @@ type DataState struct {
 	Name, Path                 string
 	Sample                     bool
 	Columns                    []string
-	Text, Label                string
+	Kind                       string // a key of dataKinds
+	Text, Label, Options       string // columns; Options: of choices, separated by commas
 	Template, Verbalizers      string
 	Labels                     string
 	ValRows, TrainRows, Window string
 	Info                       ui.DataInfo
 	opened                     string
+	Pasted                     string // text typed or pasted
+	NewText, NewLabel          string // of a row that is being typed
 }
 
 // TrainState is step 3.
@@ -112,15 +125,25 @@ type ResultState struct {
 	Before, After  *ui.EvalResult
 	Prompt         string
 	Generating     bool
-	TextBefore     string
-	TextAfter      string
+	TextBefore     []Token
+	TextAfter      []Token
 	MaxTokens      string
 	HasBeforeAfter bool
+	Order          string // of Pairs
+	Pairs          []ui.Pair
+	PairsPage      ui.Pager
+	Opened         bool // of a stored run, not trained just now
+}
+
+// Token is a piece of a generated answer with its probability.
+type Token struct {
+	Text string
+	P    float64
 }
 
 // NewApp returns the state of a fresh page.
 func NewApp(env vugu.EventEnv) *App {
-	a := &App{env: env, Open: map[string]bool{}}
+	a := &App{env: env, Open: map[string]bool{}, Compared: map[string]bool{}}
 	a.Train.Settings = ui.DefaultSettings(cores())
 	a.Model = ModelState{Name: sampleModel, Path: "/models/" + sampleModel, Sample: true}
 	a.useSampleData()
@@ -129,7 +152,7 @@ func NewApp(env vugu.EventEnv) *App {
 }
 
 func (a *App) useSampleData() {
-	a.Data = DataState{Name: "Movie reviews", Path: "/data/" + sampleTrain, Sample: true, Columns: []string{"text", "label"}, Text: "text", Label: "label",
+	a.Data = DataState{Kind: kindLabels, Name: "Movie reviews", Path: "/data/" + sampleTrain, Sample: true, Columns: []string{"text", "label"}, Text: "text", Label: "label",
 		Template: "{text} It was {label}", Verbalizers: "terrible, great", Labels: "negative, positive", Window: "128"}
 }
 
@@ -293,7 +316,19 @@ func (a *App) refresh() error {
 			saved = append(saved, r)
 		}
 	}
-	a.update(func() { a.Stored, a.Train.Saved = stored, saved })
+	unfinished, err := a.unfinished(&stored)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(saved, func(x, y ui.SavedRun) int { return strings.Compare(x.ID, y.ID) })
+	a.update(func() {
+		a.Stored, a.Train.Saved, a.Unfinished = stored, saved, unfinished
+		for id := range a.Compared {
+			if !slices.ContainsFunc(saved, func(r ui.SavedRun) bool { return r.ID == id }) {
+				delete(a.Compared, id)
+			}
+		}
+	})
 	return nil
 }
 
@@ -313,7 +348,7 @@ func (a *App) progress() func([]byte) {
 	}
 }
 
-var phaseNames = map[string]string{"download": "Downloading", "check": "Checking", "checksum": "Checking", "import": "Copying", "weights": "Preparing the weights of"}
+var phaseNames = map[string]string{"download": "Downloading", "check": "Checking", "checksum": "Checking", "import": "Copying", "weights": "Preparing the weights of", "merge": "Merging into"}
 
 func (a *App) sendFile(method, path string, file safejs.Value, event func([]byte)) error {
 	r, err := a.client.Send(method, map[string]string{"path": path}, map[string]safejs.Value{"file": file}, event)

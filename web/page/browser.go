@@ -50,8 +50,11 @@ func onThisMachine() bool {
 
 // pickedFile is the first file of a file input's event.
 func pickedFile(event vugu.DOMEvent) (file safejs.Value, name string, ok bool) {
-	target := safejs.Safe(sysjs.Value(event.JSEventTarget()))
-	files, err := target.Get("files")
+	return firstFile(safejs.Safe(sysjs.Value(event.JSEventTarget())))
+}
+
+func firstFile(of safejs.Value) (file safejs.Value, name string, ok bool) {
+	files, err := of.Get("files")
 	if err != nil {
 		return file, "", false
 	}
@@ -122,18 +125,60 @@ func await(promise safejs.Value) (safejs.Value, error) {
 
 // saveAs hands bytes to the browser as a download.
 func saveAs(name string, data []byte) error {
-	array, err := property("Uint8Array").New(len(data))
+	array, err := toArray(data)
 	if err != nil {
-		return err
-	}
-	if _, err := safejs.CopyBytesToJS(array, data); err != nil {
 		return err
 	}
 	blob, err := property("Blob").New([]any{safejs.Unsafe(array)}, map[string]any{"type": "application/zip"})
 	if err != nil {
 		return err
 	}
-	href, err := property("URL").Call("createObjectURL", blob)
+	return saveObject(name, blob)
+}
+
+// toArray copies bytes into a Uint8Array.
+func toArray(data []byte) (safejs.Value, error) {
+	array, err := property("Uint8Array").New(len(data))
+	if err != nil {
+		return array, err
+	}
+	_, err = safejs.CopyBytesToJS(array, data)
+	return array, err
+}
+
+// contents reads a File of at most so many bytes.
+func contents(file safejs.Value, most int) ([]byte, error) {
+	v, err := file.Get("size")
+	if err != nil {
+		return nil, err
+	}
+	size, err := v.Float()
+	if err != nil {
+		return nil, err
+	}
+	if size > float64(most) {
+		return nil, fmt.Errorf("it has %.0f bytes, at most %d are read", size, most)
+	}
+	promise, err := file.Call("arrayBuffer")
+	if err != nil {
+		return nil, err
+	}
+	buffer, err := await(promise)
+	if err != nil {
+		return nil, err
+	}
+	array, err := property("Uint8Array").New(safejs.Unsafe(buffer))
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, int(size))
+	_, err = safejs.CopyBytesToGo(b, array)
+	return b, err
+}
+
+// saveObject hands a Blob or File to the browser as a download.
+func saveObject(name string, object safejs.Value) error {
+	href, err := property("URL").Call("createObjectURL", object)
 	if err != nil {
 		return err
 	}

@@ -72,11 +72,15 @@ func (p *pending) deliver() {
 
 // NewClient starts a worker. onDead is called once when the worker itself fails (not when a request does).
 func NewClient(onDead func(*ui.Failure)) (*Client, error) {
+	return newClient("worker/worker.js", "tabtune", onDead)
+}
+
+func newClient(script, name string, onDead func(*ui.Failure)) (*Client, error) {
 	class, err := safejs.Global().Get("Worker")
 	if err != nil {
 		return nil, fmt.Errorf("starting the worker: %w", err)
 	}
-	worker, err := class.New("worker/worker.js", map[string]any{"type": "module", "name": "tabtune"})
+	worker, err := class.New(script, map[string]any{"type": "module", "name": name})
 	if err != nil {
 		return nil, fmt.Errorf("starting the worker: %w", err)
 	}

@@ -49,6 +49,20 @@ func (a *App) OnSampleData() {
 	})
 }
 
+// OnOrder sorts the validation rows.
+func (a *App) OnOrder(event vugu.DOMEvent) {
+	a.Out.Order = event.PropString("target", "value")
+	a.sortPairs()
+}
+
+// sortPairs makes the list of validation rows anew; drawing only takes a part of it.
+func (a *App) sortPairs() {
+	if a.Out.Order == "" {
+		a.Out.Order = ui.OrderWrong
+	}
+	a.Out.Pairs, a.Out.PairsPage = ui.Pairs(&a.Data.Info, a.Out.Before, a.Out.After, a.Out.Order), ui.Pager{}
+}
+
 // OnCheckData reads the data with what the form says.
 func (a *App) OnCheckData() { go a.chain(a.openData) }
 
@@ -135,63 +149,6 @@ func (a *App) Knobs() []Knob {
 
 // Input stores a field's text as it is typed.
 func Input(to *string, event vugu.DOMEvent) { *to = event.PropString("target", "value") }
-
-// DataFields lists the text fields of the data step.
-func (a *App) DataFields() []Knob {
-	d := &a.Data
-	fields := []Knob{
-		{"template", "Template", "The prompt made of each row: {text} is where its text goes, {label} at the end is what the model says.", &d.Template},
-		{"verbalizers", "Answer words", "One word a label, which the model has to choose between, separated by commas.", &d.Verbalizers},
-		{"labels", "Labels", "The labels as they stand in the file, in the order of the words. Empty: as found.", &d.Labels},
-		{"trainRows", "Training rows", "Empty: all that are left.", &d.TrainRows},
-		{"window", "Longest row", "In tokens. Longer rows are reported before training.", &d.Window},
-	}
-	if !d.Sample {
-		fields = append(fields, Knob{"valRows", "Rows kept for validation", "Never trained on, only scored.", &d.ValRows})
-	}
-	return fields
-}
-
-// ShownPair is a validation row with both predictions.
-type ShownPair struct {
-	Before, After ui.Prediction
-	Changed       string
-}
-
-// Pairs is a sample of the validation rows: first those whose answer changed.
-func (a *App) Pairs() []ShownPair {
-	o := &a.Out
-	if o.Before == nil || o.After == nil {
-		return nil
-	}
-	after := map[int]ui.Prediction{}
-	for _, p := range o.After.Predictions {
-		after[p.Row] = p
-	}
-	var changed, same []ShownPair
-	for _, b := range o.Before.Predictions {
-		p, ok := after[b.Row]
-		if !ok {
-			continue
-		}
-		pair := ShownPair{Before: b, After: p}
-		switch {
-		case b.Predicted == p.Predicted:
-			pair.Changed = "unchanged"
-			same = append(same, pair)
-			continue
-		case p.Predicted == p.Label:
-			pair.Changed = "now right"
-		case b.Predicted == b.Label:
-			pair.Changed = "now wrong"
-		default:
-			pair.Changed = "changed"
-		}
-		changed = append(changed, pair)
-	}
-	all := append(changed[:min(len(changed), 8)], same[:min(len(same), 4)]...)
-	return all
-}
 
 // Running says whether a task can be paused or stopped.
 func (a *App) Running() bool { return a.Train.request != nil && a.Train.Phase == Working }

@@ -78,3 +78,18 @@ type Problem struct {
 type Privacy struct {
 	App *App
 }
+
+// KeepStep is step 5: what a run is saved as.
+type KeepStep struct {
+	App *App
+}
+
+// Runs is the list of stored runs.
+type Runs struct {
+	App *App
+}
+
+// Models lists stored models, unfinished downloads and the catalogue.
+type Models struct {
+	App *App
+}

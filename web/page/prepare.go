@@ -117,36 +117,6 @@ func (a *App) pickModel(file safejs.Value, name string) error {
 	return nil
 }
 
-func (a *App) dataParams() (map[string]any, error) {
-	d := &a.Data
-	window, err := a.window()
-	if err != nil {
-		return nil, err
-	}
-	p := map[string]any{"path": d.Path, "textColumn": d.Text, "labelColumn": d.Label, "template": d.Template, "verbalizers": ui.List(d.Verbalizers),
-		"labels": ui.List(d.Labels), "window": window, "seed": 0}
-	if d.Sample {
-		p["val"] = map[string]any{"path": "/data/" + sampleVal}
-	} else {
-		n, err := strconv.Atoi(strings.TrimSpace(d.ValRows))
-		if err != nil || n < 1 {
-			return nil, fmt.Errorf("Rows kept for validation: %q is not a number of rows", d.ValRows)
-		}
-		p["val"] = map[string]any{"rows": n}
-	}
-	if s := strings.TrimSpace(d.TrainRows); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 {
-			return nil, fmt.Errorf("Training rows: %q is not a number of rows", s)
-		}
-		p["trainRows"] = n
-	}
-	if !strings.Contains(d.Template, "{text}") || !strings.HasSuffix(strings.TrimSpace(d.Template), "{label}") {
-		return nil, fmt.Errorf("Template: it must contain {text}, where each row's text goes, and end in {label}, which the model fills in")
-	}
-	return p, nil
-}
-
 // openData fetches the sample data when that is chosen, and has the module read and check the data.
 func (a *App) openData() error {
 	params, err := a.dataParams()
@@ -164,12 +134,8 @@ func (a *App) openData() error {
 		return err
 	}
 	a.now(func() { a.Data.Phase = Working })
-	if a.Data.Sample {
-		for _, name := range []string{sampleTrain, sampleVal} {
-			if err := a.client.Call("store.download", map[string]any{"url": "assets/" + name, "path": "/data/" + name}, nil, nil); err != nil {
-				return err
-			}
-		}
+	if err := a.fetchData(); err != nil {
+		return err
 	}
 	var info ui.DataInfo
 	if err := a.client.Call("data.open.start", params, &info, nil); err != nil {
@@ -195,9 +161,12 @@ func (a *App) pickData(file safejs.Value, name string) error {
 	cols, text, label := ui.Columns(name, b)
 	a.now(func() {
 		a.Open["columns"] = true
-		a.Data = DataState{Name: name, Path: path, Columns: cols, Text: text, Label: label, Template: a.Data.Template, ValRows: "200", Window: a.Data.Window}
+		a.Data = DataState{Kind: guessKind(cols), Name: name, Path: path, Columns: cols, Text: text, Label: label, Template: "{text} It was {label}", ValRows: "200", Window: a.Data.Window}
+		if a.Data.Kind != kindLabels {
+			a.Data.Template = ""
+		}
 	})
-	if len(cols) < 2 {
+	if len(cols) < 2 && a.Data.Kind == kindLabels {
 		return fmt.Errorf("%s has no header line with at least two columns. Add one (for example text,label) and choose the file again", name)
 	}
 	return a.refresh()
@@ -246,4 +215,17 @@ func (a *App) remove(path string) error {
 		return err
 	}
 	return a.refresh()
+}
+
+// rate writes bytes, rate and time left.
+func (m *ModelState) rate() string {
+	if m.Total == 0 {
+		return ""
+	}
+	s := ui.Bytes(m.Done) + " of " + ui.Bytes(m.Total)
+	if secs := time.Since(m.started).Seconds(); secs > 1 && m.Done > 0 && m.Done < m.Total {
+		rate := float64(m.Done) / secs
+		s += ", " + ui.Bytes(int64(rate)) + "/s, " + ui.Seconds(float64(m.Total-m.Done)/rate) + " left"
+	}
+	return s
 }

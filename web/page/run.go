@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"tabtune/web/ui"
@@ -81,7 +82,10 @@ func (a *App) fineTune(saved *ui.SavedRun) error {
 	if err != nil {
 		return err
 	}
-	run.Step, run.Done = a.Train.Last.Step, !result.Stopped
+	a.now(func() {
+		run.Step, run.Done = a.Train.Last.Step, !result.Stopped
+		a.Train.curves(run)
+	})
 	if err := a.save(run); err != nil {
 		return err
 	}
@@ -103,6 +107,7 @@ func (a *App) fineTune(saved *ui.SavedRun) error {
 	a.now(func() {
 		a.Train.Phase, a.Train.What = Ready, ""
 		a.Out.After, a.Out.HasBeforeAfter, a.Out.Phase = after, true, Ready
+		a.sortPairs()
 	})
 	return a.refresh()
 }
@@ -117,12 +122,7 @@ func marshalCall(p map[string]any, err error) (json.RawMessage, error) {
 // restore puts a saved run's model, data and settings into the form.
 func (a *App) restore(r *ui.SavedRun) error {
 	var model struct{ Path string }
-	var data struct {
-		Path, TextColumn, LabelColumn, Template string
-		Verbalizers, Labels                     []string
-		Window, TrainRows                       int
-		Val                                     struct{ Rows int }
-	}
+	var data dataRecord
 	settings := a.Train.Settings
 	for _, part := range []struct {
 		raw json.RawMessage
@@ -138,18 +138,9 @@ func (a *App) restore(r *ui.SavedRun) error {
 		if model.Path != a.Model.Path {
 			a.Model = ModelState{Name: base(model.Path), Path: model.Path, Sample: base(model.Path) == sampleModel, opened: a.Model.opened}
 		}
-		d := DataState{Name: base(data.Path), Path: data.Path, Columns: []string{data.TextColumn, data.LabelColumn}, Text: data.TextColumn, Label: data.LabelColumn,
-			Template: data.Template, Verbalizers: join(data.Verbalizers), Labels: join(data.Labels), Window: fmt.Sprint(data.Window),
-			Info: a.Data.Info, Phase: a.Data.Phase, opened: a.Data.opened}
-		if base(data.Path) == sampleTrain {
-			d.Name, d.Sample = "Movie reviews", true
-		} else {
-			d.ValRows = fmt.Sprint(data.Val.Rows)
-		}
+		d := data.state()
+		d.Info, d.Phase, d.opened = a.Data.Info, a.Data.Phase, a.Data.opened
 		a.Data = d
-		if data.TrainRows > 0 {
-			a.Data.TrainRows = fmt.Sprint(data.TrainRows)
-		}
 	})
 	return nil
 }
@@ -199,6 +190,7 @@ func (a *App) runTrain(params map[string]any) (ui.TrainResult, error) {
 			last = time.Now()
 			run := *a.Train.Run
 			run.Step = e.Step
+			a.Train.curves(&run)
 			go func() {
 				// A record of how far the run is, for the list of saved runs; the log itself says exactly.
 				_ = a.save(&run)
@@ -228,7 +220,11 @@ func (a *App) event(e ui.Event) {
 	case "lr":
 		t.LR, t.What = e.LR, "Training"
 	case "eval":
-		t.Chart.Evals = append(t.Chart.Evals, ui.Point{Step: e.Step, Value: e.Accuracy})
+		value := e.Accuracy
+		if a.Data.Info.Kind == "completion" {
+			value = math.Exp(-e.Loss)
+		}
+		t.Chart.Evals = append(t.Chart.Evals, ui.Point{Step: e.Step, Value: value})
 		s := ui.Score{Accuracy: e.Accuracy, Loss: e.Loss, Step: e.Step}
 		if e.Step == 0 {
 			t.Zero = &s
@@ -259,8 +255,18 @@ func (a *App) control(verb string) {
 // saveAdapter gives the adapter and the run's log as one archive.
 func (a *App) saveAdapter() error {
 	folder := "/runs/" + a.Train.Run.ID + "/"
+	list := []string{"adapter/adapter_model.safetensors", "adapter/adapter_config.json", "replay.log"}
+	if a.Train.Run.Adapter != "" { // imported: written anew from what is loaded
+		if err := a.client.Call("export.start", map[string]string{"format": "peft", "path": folder + "export/peft"}, nil, nil); err != nil {
+			return err
+		}
+		if err := a.release(a.Train.Run.ID); err != nil {
+			return err
+		}
+		list = []string{"export/peft/adapter_model.safetensors", "export/peft/adapter_config.json"}
+	}
 	var files []ui.File
-	for _, name := range []string{"adapter/adapter_model.safetensors", "adapter/adapter_config.json", "replay.log"} {
+	for _, name := range list {
 		data, err := a.client.Read(folder + name)
 		if err != nil {
 			return fmt.Errorf("saving %s: %w", name, err)
@@ -285,16 +291,16 @@ func (a *App) generate() error {
 	if _, err := fmt.Sscanf(a.Out.MaxTokens, "%d", &max); err != nil || max < 1 || max > 1000 {
 		return fmt.Errorf("Longest answer: %q is not a number of tokens from 1 to 1000", a.Out.MaxTokens)
 	}
-	a.now(func() { a.Out.Generating, a.Out.TextBefore, a.Out.TextAfter = true, "", "" })
+	a.now(func() { a.Out.Generating, a.Out.TextBefore, a.Out.TextAfter = true, nil, nil })
 	defer a.now(func() { a.Out.Generating = false })
 	for _, side := range []struct {
 		adapter bool
-		text    *string
+		text    *[]Token
 	}{{false, &a.Out.TextBefore}, {true, &a.Out.TextAfter}} {
 		params := map[string]any{"prompt": a.Out.Prompt, "maxTokens": max, "temperature": 0, "seed": 0, "chat": false, "adapter": side.adapter}
 		if err := a.task("generate.start", params, nil, func(e ui.Event) {
 			if e.Type == "token" {
-				*side.text += e.Text
+				*side.text = append(*side.text, Token{e.Text, e.P})
 			}
 		}); err != nil {
 			return err

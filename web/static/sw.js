@@ -6,7 +6,7 @@
 const NAME = `tabtune ${BUILD.version}`;
 const SCOPE = new URL("./", location.href);
 const TYPES = { html: "text/html; charset=utf-8", js: "text/javascript; charset=utf-8", css: "text/css; charset=utf-8", wasm: "application/wasm", svg: "image/svg+xml",
-  png: "image/png", csv: "text/csv; charset=utf-8", webmanifest: "application/manifest+json" };
+  png: "image/png", csv: "text/csv; charset=utf-8", jsonl: "application/jsonl", webmanifest: "application/manifest+json" };
 
 /** The same response with the headers that this build needs. @param {string} name @param {BodyInit | null} body @param {Response} from */
 function withHeaders(name, body, from) {

@@ -16,8 +16,8 @@ type Chart struct {
 
 // Point is a value at a step.
 type Point struct {
-	Step  int
-	Value float64
+	Step  int     `json:"s"`
+	Value float64 `json:"v"`
 }
 
 // The drawing area in SVG user units.
@@ -60,16 +60,18 @@ func yIn(v, lo, hi float64) float64 {
 func (c *Chart) LossLine() string { return c.line(c.Loss) }
 
 // SmoothLine is the points attribute of an exponential mean with a horizon of about 10 steps.
-func (c *Chart) SmoothLine() string {
-	smooth := make([]Point, len(c.Loss))
+func (c *Chart) SmoothLine() string { return c.line(smoothed(c.Loss)) }
+
+func smoothed(pts []Point) []Point {
+	smooth := make([]Point, len(pts))
 	m, w := 0.0, 0.0
-	for i, p := range c.Loss {
+	for i, p := range pts {
 		if !math.IsNaN(p.Value) && !math.IsInf(p.Value, 0) {
 			m, w = 0.9*m+0.1*p.Value, 0.9*w+0.1
 		}
 		smooth[i] = Point{p.Step, m / max(w, 1e-9)}
 	}
-	return c.line(smooth)
+	return smooth
 }
 
 func (c *Chart) line(pts []Point) string {

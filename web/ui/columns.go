@@ -59,3 +59,24 @@ func List(s string) []string {
 	}
 	return out
 }
+
+// CSVLine writes one line of a CSV file.
+func CSVLine(fields ...string) string {
+	var b strings.Builder
+	w := csv.NewWriter(&b)
+	_ = w.Write(fields) // into memory
+	w.Flush()
+	return b.String()
+}
+
+// PastedFormat tells the format of pasted text by its first line: the ending of a file that would hold it.
+func PastedFormat(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	switch {
+	case strings.HasPrefix(line, "{"):
+		return ".jsonl"
+	case strings.Contains(line, "\t"):
+		return ".tsv"
+	}
+	return ".csv"
+}

@@ -1,6 +1,6 @@
 package ui
 
-import "encoding/json"
+import "strconv"
 
 // Hello is what the engine says of itself after boot.
 type Hello struct {
@@ -54,28 +54,73 @@ type Model struct {
 
 // DataInfo describes opened data.
 type DataInfo struct {
-	TrainRows int `json:"trainRows"`
-	ValRows   int `json:"valRows"`
-	Labels    []struct {
-		Name       string `json:"name"`
-		Verbalizer string `json:"verbalizer"`
-		Count      int    `json:"count"`
-	} `json:"labels"`
-	Preview []struct {
-		Text   string `json:"text"`
-		Prompt string `json:"prompt"`
-		Label  string `json:"label"`
-		Tokens int    `json:"tokens"`
-	} `json:"preview"`
-	Warnings []struct {
+	TrainRows int       `json:"trainRows"`
+	ValRows   int       `json:"valRows"`
+	Kind      string    `json:"kind"` // labels, choice, completion
+	Labels    []Label   `json:"labels"`
+	Preview   []Preview `json:"preview"`
+	Warnings  []struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 		Rows    []int  `json:"rows"`
 	} `json:"warnings"`
 }
 
-// Label is the name of label i.
+// Label is one of the labels.
+type Label struct {
+	Name       string `json:"name"`
+	Verbalizer string `json:"verbalizer"`
+	Count      int    `json:"count"`
+}
+
+// Preview is a row as the model will read it: Scored are the places in Rendered, in bytes, that the loss is taken of.
+type Preview struct {
+	Text     string   `json:"text"`
+	Prompt   string   `json:"prompt"`
+	Label    string   `json:"label"`
+	Tokens   int      `json:"tokens"`
+	Rendered string   `json:"rendered"`
+	Scored   [][2]int `json:"scored"`
+}
+
+// Span is a piece of a rendered row.
+type Span struct {
+	Text   string
+	Scored bool
+}
+
+// Spans cuts a rendered row at its scored places, which must be in order and inside it; otherwise it is one piece.
+func (p *Preview) Spans() []Span {
+	if p.Rendered == "" {
+		return []Span{{p.Prompt, false}, {p.Label, true}}
+	}
+	var out []Span
+	at := 0
+	for _, s := range p.Scored {
+		if s[0] < at || s[1] < s[0] || s[1] > len(p.Rendered) {
+			return []Span{{p.Rendered, false}}
+		}
+		if s[0] > at {
+			out = append(out, Span{p.Rendered[at:s[0]], false})
+		}
+		if n := len(out); n > 0 && out[n-1].Scored && s[0] == at {
+			out[n-1].Text += p.Rendered[s[0]:s[1]]
+		} else if s[1] > s[0] {
+			out = append(out, Span{p.Rendered[s[0]:s[1]], true})
+		}
+		at = s[1]
+	}
+	if at < len(p.Rendered) {
+		out = append(out, Span{p.Rendered[at:], false})
+	}
+	return out
+}
+
+// Label is the name of label i; where there are none (choices), its number.
 func (d *DataInfo) Label(i int) string {
+	if len(d.Labels) == 0 && i >= 0 {
+		return "option " + strconv.Itoa(i+1)
+	}
 	if i < 0 || i >= len(d.Labels) {
 		return "?"
 	}
@@ -107,6 +152,7 @@ type Event struct {
 	SecondsLeft   float64 `json:"secondsLeft"`
 	PeakBytes     int64   `json:"peakBytes"`
 	Text          string  `json:"text"`
+	P             float64 `json:"p"` // probability of a generated token
 }
 
 // TrainResult is the value of train.start. Stopped is the worker's own answer to a stopped task.
@@ -129,6 +175,9 @@ type EvalResult struct {
 	Stopped     bool         `json:"stopped"`
 	Accuracy    float64      `json:"accuracy"`
 	Loss        float64      `json:"loss"`
+	Perplexity  *float64     `json:"perplexity"`
+	F1          *float64     `json:"f1"`
+	ExactMatch  *float64     `json:"exactMatch"`
 	Rows        int          `json:"rows"`
 	Predictions []Prediction `json:"predictions"`
 }
@@ -140,6 +189,10 @@ type Prediction struct {
 	Label     int     `json:"label"`
 	Predicted int     `json:"predicted"`
 	Loss      float64 `json:"loss"`
+	// Of completions: what was to come, what was generated, and whether that is the same.
+	Answer     string   `json:"answer"`
+	Output     *string  `json:"output"`
+	ExactMatch *float64 `json:"exactMatch"`
 }
 
 // Estimate is the value of the estimate method.
@@ -159,14 +212,3 @@ type Failure struct {
 
 // Error returns the message.
 func (f *Failure) Error() string { return f.Message }
-
-// SavedRun is the page's own record beside a run's files (page.json): enough to open the same model and data again.
-type SavedRun struct {
-	ID    string          `json:"id"`
-	Model json.RawMessage `json:"model"` // parameters of model.open.start
-	Data  json.RawMessage `json:"data"`  // parameters of data.open.start
-	Train json.RawMessage `json:"train"` // parameters of train.start
-	Step  int             `json:"step"`
-	Steps int             `json:"steps"`
-	Done  bool            `json:"done"`
-}

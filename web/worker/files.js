@@ -3,7 +3,7 @@
 
 import { Directory, File, Fd, Inode, PreopenDirectory, wasi } from "./wasi/index.js";
 import { CodedError } from "./errors.js";
-import { fileHandle, parts, readWhole, writeWhole, list } from "./store.js";
+import { commit, fileHandle, list, parts, readWhole, remove, writeWhole } from "./store.js";
 
 /** An OPFS file, read-only, with positioned reads (the shim's own class has none). */
 class StoredFile extends Inode {
@@ -66,6 +66,40 @@ class OpenStoredFile extends Fd {
 
   fd_tell() {
     return { ret: wasi.ERRNO_SUCCESS, offset: BigInt(this.position) };
+  }
+}
+
+/** A file that the module writes: its bytes go straight to OPFS, whatever its size. */
+class StoredOutput extends StoredFile {
+  /** @param {number} oflags */
+  path_open(oflags) {
+    if ((oflags & wasi.OFLAGS_TRUNC) !== 0) this.truncate();
+    return { ret: wasi.ERRNO_SUCCESS, fd_obj: new OpenStoredOutput(this) };
+  }
+
+  truncate() {
+    this.handle.truncate(0);
+    this.bytes = 0;
+  }
+}
+
+class OpenStoredOutput extends OpenStoredFile {
+  /** @param {Uint8Array} data */
+  fd_write(data) {
+    let n = 0;
+    try {
+      n = this.file.handle.write(data, { at: this.position });
+    } catch (e) {
+      return { ret: /** @type {any} */ (e)?.name === "QuotaExceededError" ? wasi.ERRNO_NOSPC : wasi.ERRNO_IO, nwritten: 0 };
+    }
+    this.position += n;
+    this.file.bytes = Math.max(this.file.bytes, this.position);
+    return { ret: n === data.length ? wasi.ERRNO_SUCCESS : wasi.ERRNO_NOSPC, nwritten: n };
+  }
+
+  fd_sync() {
+    this.file.handle.flush();
+    return wasi.ERRNO_SUCCESS;
   }
 }
 
@@ -136,6 +170,32 @@ export class Files {
     this.scratch.dir.contents.delete(name);
     if (!(f instanceof File)) throw new CodedError("not_found", `${path} was not written`);
     return f.data;
+  }
+
+  /**
+   * Makes a place for a large file that the module is about to write (as NAME.new, which it then renames): it becomes NAME in OPFS when the module
+   * is done, or nothing.
+   * @param {string} path
+   * @returns {Promise<(ok: boolean) => Promise<void>>} to be called at the end
+   */
+  async output(path) {
+    const p = parts(path);
+    if (p[0] !== "models" || p.length !== 2) throw new CodedError("invalid_params", `${path}: models are written to /models`);
+    this.close(path);
+    const { contents } = this.models.dir;
+    const handle = await (await fileHandle(`${path}.part`, true)).createSyncAccessHandle();
+    const out = new StoredOutput(handle);
+    out.truncate();
+    contents.set(`${p[1]}.new`, out);
+    return async (ok) => {
+      const whole = ok && contents.get(p[1]) === out;
+      contents.delete(`${p[1]}.new`);
+      contents.delete(p[1]);
+      handle.flush();
+      handle.close();
+      if (whole) await commit(path);
+      else await remove(`${path}.part`);
+    };
   }
 
   /** Closes a stored file so that it can be replaced or deleted. @param {string} path */

@@ -45,7 +45,7 @@ async function fileOrNull(path) {
 }
 
 /** @param {string} path Renames path.part to path, replacing what was there. */
-async function commit(path) {
+export async function commit(path) {
   const part = await fileHandle(path + ".part");
   // move() is in every browser that has OPFS sync handles, but not yet in TypeScript's library.
   await /** @type {any} */ (part).move(parts(path).pop());
@@ -131,16 +131,18 @@ async function needRoom(bytes) {
 }
 
 /**
- * Downloads a file of this page's own origin. A broken download goes on where it stopped (Range, If-Range with the ETag), also after a
+ * Downloads a file of this page's own origin, or with anyOrigin of another. A broken download goes on where it stopped (Range, If-Range with the ETag), also after a
  * reload. With sha256 the bytes are checked before the file gets its name.
  * @param {{url: string, path: string, bytes?: number, sha256?: string}} p
  * @param {import("./types.js").Emit} emit
  * @param {AbortSignal} signal
+ * @param {boolean} [anyOrigin]
  * @returns {Promise<{path: string, bytes: number, fetched: number}>} fetched: bytes that crossed the network now
  */
-export async function download(p, emit, signal) {
+export async function download(p, emit, signal, anyOrigin = false) {
   const url = new URL(p.url, new URL("../", import.meta.url)); // as the page would read it
-  if (url.origin !== self.location.origin) throw new CodedError("invalid_params", "Downloads come from this page's own address only; save the file and pick it instead.");
+  const own = url.origin === self.location.origin;
+  if (anyOrigin ? !/^https?:$/.test(url.protocol) : url.origin !== self.location.origin) throw new CodedError("invalid_params", "Downloads come from this page's own address only; save the file and pick it instead.");
   const have = await fileOrNull(p.path);
   if (have && (p.bytes === undefined || have.size === p.bytes)) return { path: p.path, bytes: have.size, fetched: 0 };
 
@@ -158,13 +160,18 @@ export async function download(p, emit, signal) {
     if (p.bytes === undefined || at < p.bytes) {
       if (p.bytes !== undefined) await needRoom(p.bytes - at);
       /** @type {Record<string, string>} */
-      const headers = at > 0 ? { Range: `bytes=${at}-`, "If-Range": tag } : {};
+      // Other origins need not allow If-Range; there the answer's own tag is compared.
+      const headers = at > 0 ? { Range: `bytes=${at}-`, ...(own ? { "If-Range": tag } : {}) } : {};
       let res;
       try {
-        res = await fetch(url, { headers, signal });
+        res = await fetch(url, { headers, signal, credentials: own ? "same-origin" : "omit", referrerPolicy: "no-referrer" });
+        if (at > 0 && (res.status === 416 || (res.status === 206 && !own && res.headers.get("ETag") !== tag))) {
+          await res.body?.cancel();
+          res = await fetch(url, { signal, credentials: own ? "same-origin" : "omit", referrerPolicy: "no-referrer" });
+        }
       } catch (e) {
         signal.throwIfAborted();
-        throw new CodedError("network", `${name} could not be downloaded: the server does not answer. Try again; the download goes on where it stopped.`, String(e));
+        throw new CodedError("network", `${name} could not be downloaded: the server does not answer${own ? "" : ", or does not let pages of other addresses read the file"}. Try again; the download goes on where it stopped.`, String(e));
       }
       if (!res.ok || !res.body) throw new CodedError("network", `${name} could not be downloaded: the server answers ${res.status} ${res.statusText}. Pick the file from this device instead.`);
       if (res.status !== 206) at = 0;
@@ -173,6 +180,7 @@ export async function download(p, emit, signal) {
       if (etag && !etag.startsWith("W/")) await writeWhole(tagPath, new TextEncoder().encode(etag));
       const length = Number(res.headers.get("Content-Length")) || 0;
       const total = p.bytes ?? at + length;
+      if (p.bytes === undefined && length > 0) await needRoom(length);
       const reader = res.body.getReader();
       let flushed = at;
       for (;;) {

@@ -1,7 +1,7 @@
 // The dedicated worker behind the page: {id, method, params} in; {id, event}*, then {id, result} or {id, error} out.
 //
 //   boot {threads, memoryLimit}          loads kernels.wasm and tabtune.wasm; answers the module's hello and {shared, ...memory}
-//   store.list | write | read | remove | close | download | import    the page's private storage, see store.js
+//   store.list | write | read | file | remove | close | download | import    the page's private storage, see store.js
 //   resources                            the browser's log of what this worker asked for: [{name, bytes}]
 //   memory                               bytes of the wasm memories
 //   <name>.start {...}                   a task of the module, driven here: its events, then its value. train.start with runtime, the address
@@ -70,8 +70,10 @@ async function dispatch(id, method, params, emit) {
       return store.list();
     case "store.read":
       return { bytes: await store.readWhole(params.path) };
+    case "store.file":
+      return { file: await (await store.fileHandle(params.path)).getFile() };
     case "store.write":
-      await store.writeWhole(params.path, new TextEncoder().encode(String(params.text)));
+      await store.writeWhole(params.path, params.bytes instanceof Uint8Array ? params.bytes : new TextEncoder().encode(String(params.text)));
       return {};
     case "store.close":
       engine?.files.close(params.path);
@@ -131,21 +133,42 @@ function control(method, id) {
   return {};
 }
 
-/** @param {string} method @param {any} params @param {import("./types.js").Emit} emit @param {Control} c */
+/** @param {string} method @param {any} params @param {import("./types.js").Emit} emit @param {Control} c @returns {Promise<any>} */
 async function runTask(method, params, emit, c) {
-  if (method !== "train.start" || !params.runtime) return drive(method, params, emit, c, null);
-  const stock = await StockBuild.open(String(params.runtime));
+  const e = need();
+  if (method === "train.start" && params.runtime) {
+    const stock = await StockBuild.open(String(params.runtime));
+    try {
+      const own = { ...params, runtime: "/scratch/program.pte" };
+      await e.files.prepare(own);
+      return await drive(e, method, own, emit, c, stock);
+    } finally {
+      stock.close();
+    }
+  }
+  if (method !== "export.start" || !String(params.path).startsWith("/models/")) {
+    await e.files.prepare(params);
+    return drive(e, method, params, emit, c, null);
+  }
+  // A merged model is as large as a model: it is written to storage directly, everything else goes through the run's folder in memory.
+  await e.files.prepare({ ...params, path: "" });
+  const finish = await e.files.output(params.path);
+  let ok = false;
   try {
-    return await drive(method, { ...params, runtime: "/scratch/program.pte" }, emit, c, stock);
+    const value = await drive(e, method, params, emit, c, null);
+    ok = !value?.stopped;
+    return value;
   } finally {
-    stock.close();
+    await finish(ok);
   }
 }
 
-/** @param {string} method @param {any} params @param {import("./types.js").Emit} emit @param {Control} c @param {StockBuild | null} stock */
-async function drive(method, params, emit, c, stock) {
-  const e = need();
-  await e.files.prepare(params);
+/**
+ * @param {Engine} e @param {string} method @param {any} params @param {import("./types.js").Emit} emit @param {Control} c
+ * @param {StockBuild | null} stock
+ * @returns {Promise<any>}
+ */
+async function drive(e, method, params, emit, c, stock) {
   const { task } = e.call(method, params);
   for (;;) {
     await tick();

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"time"
 	"unsafe"
 
+	"tabtune/internal/atomicfile"
 	"tabtune/wasm/rpc"
 )
 
@@ -74,7 +76,9 @@ func init() {
 	rpc.Handle(server, "estimate", func(json.RawMessage) (any, error) {
 		return object{"bytes": 200_000_000, "fits": true, "limit": 4_000_000_000}, nil
 	})
-	rpc.Handle(server, "adapter.load", func(json.RawMessage) (any, error) { return object{}, nil })
+	rpc.Handle(server, "adapter.load", loadAdapter)
+	rpc.HandleTask(server, "adapter.replay", func(_ *rpc.Task, raw json.RawMessage) (any, error) { return loadAdapter(raw) })
+	rpc.HandleTask(server, "export", export)
 	rpc.Handle(server, "adapter.clear", func(struct{}) (any, error) { return object{}, nil })
 	rpc.Handle(server, "trap", func(struct{}) (any, error) { os.Exit(7); return nil, nil })
 	rpc.HandleTask(server, "bench", func(t *rpc.Task, _ json.RawMessage) (any, error) {
@@ -188,6 +192,66 @@ func train(t *rpc.Task, raw json.RawMessage) (any, error) {
 		"accuracy": end["accuracy"], "loss": end["loss"], "best": end, "lr": 0.1, "seconds": 1}, nil
 }
 
+// loadAdapter takes whatever is there.
+func loadAdapter(raw json.RawMessage) (any, error) {
+	p, err := loose[struct {
+		Path string `json:"path"`
+	}](raw)
+	if err != nil {
+		return nil, err
+	}
+	if strings.HasSuffix(p.Path, ".gguf") {
+		if b, err := os.ReadFile(p.Path); err != nil || !bytes.HasPrefix(b, []byte("GGUF")) {
+			return nil, rpc.Errorf("bad_file", "%s: offset 0: no GGUF magic", p.Path)
+		}
+	} else if _, err := os.Stat(p.Path); err != nil {
+		return nil, err
+	}
+	return object{}, nil
+}
+
+// export writes a file that begins as the format does, as the real module writes it: beside, flushed, renamed.
+func export(t *rpc.Task, raw json.RawMessage) (any, error) {
+	p, err := loose[struct {
+		Format string `json:"format"`
+		Path   string `json:"path"`
+		Run    string `json:"run"`
+	}](raw)
+	if err != nil {
+		return nil, err
+	}
+	content := strings.Repeat("GGUF", 50_000)
+	if p.Format == "card" {
+		content = "# " + p.Run
+	}
+	if err := os.MkdirAll(filepath.Dir(p.Path), 0o755); err != nil {
+		return nil, err
+	}
+	if p.Format == "peft" {
+		for _, name := range []string{"adapter_model.safetensors", "adapter_config.json"} {
+			if err := os.MkdirAll(p.Path, 0o755); err != nil {
+				return nil, err
+			}
+			if err := os.WriteFile(filepath.Join(p.Path, name), []byte("{}"), 0o644); err != nil {
+				return nil, err
+			}
+		}
+		return object{"path": p.Path, "bytes": 4}, nil
+	}
+	err = atomicfile.Write(p.Path, func(w io.Writer) error {
+		for i := range 4 {
+			if err := t.Emit(object{"type": "progress", "phase": "merge", "done": i, "total": 4}); err != nil {
+				return err
+			}
+			if _, err := io.WriteString(w, content[i*len(content)/4:(i+1)*len(content)/4]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return object{"path": p.Path, "bytes": len(content)}, err
+}
+
 var evals int
 
 func eval(t *rpc.Task, _ json.RawMessage) (any, error) {
@@ -219,7 +283,7 @@ func generate(t *rpc.Task, raw json.RawMessage) (any, error) {
 		word = " after"
 	}
 	for range 3 {
-		if err := t.Emit(object{"type": "token", "text": word, "id": 1}); err != nil {
+		if err := t.Emit(object{"type": "token", "text": word, "id": 1, "p": 0.25}); err != nil {
 			return nil, err
 		}
 	}

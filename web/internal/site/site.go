@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"tabtune/internal/policy"
 )
 
 // Site is a handler.
@@ -42,6 +44,7 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if name == "" {
 		name = "index.html"
 	}
+	h.Set("Content-Security-Policy", policy.For(name))
 	path := filepath.Join(s.Dist, name)
 	asset, isAsset := strings.CutPrefix(name, "assets/")
 	if isAsset {

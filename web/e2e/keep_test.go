@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"tabtune/web/drive"
+	"tabtune/web/internal/site"
+	"tabtune/web/ui"
+)
+
+// saved waits for a download of a given ending and returns it, then removes it.
+func saved(t *testing.T, ctx contextT, dir, ending string) []byte {
+	t.Helper()
+	var data []byte
+	must(t, wait(ctx, func() bool {
+		found, _ := filepath.Glob(filepath.Join(dir, "*"+ending))
+		if len(found) == 0 {
+			return false
+		}
+		data, _ = os.ReadFile(found[0])
+		_ = os.Remove(found[0])
+		return len(data) > 0
+	}))
+	return data
+}
+
+// TestKeepAndRuns saves a run in every format, imports each again, renames, compares, saves and deletes runs.
+func TestKeepAndRuns(t *testing.T) {
+	downloads := t.TempDir()
+	b, ctx := open(t, 2*time.Minute, drive.Options{Downloads: downloads})
+	must(t, b.Goto(serve(t, &site.Site{Dist: fakeDist, Assets: fakeAssets, Isolated: true})))
+	prepare(t, b, ctx)
+	_, err := b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": "10"}})
+	must(t, err)
+	adapter := saved(t, ctx, downloads, ".zip")
+	idle := func() {
+		t.Helper()
+		_, err := b.WaitFor(ctx, "the end", nil, func(s drive.State) bool { return s.FineTune })
+		must(t, err)
+	}
+	idle()
+	files := map[string][]byte{"adapter.zip": adapter}
+	for id, ending := range map[string]string{"gguf-adapter": ".adapter.gguf", "gguf-q8_0": ".Q8_0.gguf", "card": ".md", "log": ".log"} {
+		must(t, b.Click("export-"+id))
+		files["x"+ending] = saved(t, ctx, downloads, ending)
+		idle()
+	}
+	if want := strings.Repeat("GGUF", 50_000); string(files["x.Q8_0.gguf"]) != want || string(files["x.adapter.gguf"]) != want {
+		t.Errorf("written models have %d and %d bytes, want %d", len(files["x.Q8_0.gguf"]), len(files["x.adapter.gguf"]), len(want))
+	}
+	if !bytes.HasPrefix(files["x.md"], []byte("# /runs/")) || len(files["x.log"]) == 0 {
+		t.Errorf("card %q, log of %d bytes", files["x.md"], len(files["x.log"]))
+	}
+	count := func() (n int) {
+		_ = b.Eval(`document.querySelectorAll("#runs li").length`, &n)
+		return n
+	}
+	pick := func(name string, data []byte) {
+		t.Helper()
+		path := filepath.Join(t.TempDir(), name)
+		must(t, os.WriteFile(path, data, 0o644))
+		must(t, b.Run(chromedp.SetUploadFiles("#pick-import", []string{path}, chromedp.ByQuery)))
+		time.Sleep(300 * time.Millisecond)
+	}
+	runs := count()
+	for _, name := range []string{"adapter.zip", "x.adapter.gguf", "x.log"} {
+		pick(name, files[name])
+		runs++
+		must(t, wait(ctx, func() bool {
+			s, _ := b.State()
+			return s.FineTune && s.Result.Phase == "ready" && count() == runs && strings.Contains(s.Result.Text, name)
+		}))
+	}
+	// What cannot be read is refused with a sentence and leaves nothing behind.
+	for name, want := range map[string]string{"bad.zip": "no .zip file", "bad.gguf": "no GGUF magic", "notes.txt": "choose a .zip"} {
+		pick(name, []byte("not what it says"))
+		_, err = b.WaitFor(ctx, "the message", nil, func(drive.State) bool { return false })
+		if p := pageError(t, err); !strings.Contains(p.Message, want) {
+			t.Errorf("%s: %q", name, p.Message)
+		}
+		must(t, b.Eval(`document.querySelector("#problem button.quiet").click()`, nil))
+		must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune && s.Problem == "" }))
+	}
+	if n := count(); n != runs {
+		t.Errorf("%d runs, want %d", n, runs)
+	}
+	// The run trained here is the last of the list. Its name, archive and curves.
+	last := `[...document.querySelectorAll("#runs li")].at(-1)`
+	must(t, b.Eval(fmt.Sprintf(`(() => { const e = %s.querySelector("input"); e.value = "Films"; e.dispatchEvent(new Event("change", { bubbles: true })); })()`, last), nil))
+	must(t, wait(ctx, func() bool {
+		var label string
+		_ = b.Eval(last+`.querySelector(".export-run").getAttribute("aria-label")`, &label)
+		s, _ := b.State()
+		return label == "Save all of Films" && s.FineTune
+	}))
+	must(t, b.Eval(last+`.querySelector(".export-run").click()`, nil))
+	archive := saved(t, ctx, downloads, ".zip")
+	idle()
+	list, err := ui.Unzip(archive)
+	must(t, err)
+	in, err := ui.Import(list)
+	must(t, err)
+	if in.Run.Name != "Films" || in.Run.Step != 10 || len(in.Run.Losses) != 10 || in.Run.Zero == nil || in.Run.Best == nil {
+		t.Errorf("the run's record: %+v", in.Run)
+	}
+	pick("run.zip", archive)
+	runs++
+	must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune && count() == runs }))
+	must(t, b.Eval(`document.querySelectorAll("#runs .compare-run").forEach((e) => e.textContent && e.getAttribute("aria-label").endsWith("Films") && e.click())`, nil))
+	must(t, wait(ctx, func() bool {
+		var n int
+		_ = b.Eval(`[...document.querySelectorAll("#compare polyline")].filter((p) => p.getAttribute("points").includes(" ")).length`, &n)
+		return n == 4
+	}))
+	for ; runs > 0; runs-- {
+		must(t, b.Eval(`document.querySelector("#runs .delete-run").click()`, nil))
+		must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune && count() == runs-1 }))
+	}
+	var compared bool
+	must(t, b.Eval(`!!document.getElementById("compare")`, &compared))
+	if compared {
+		t.Error("deleted runs are still in the picture")
+	}
+}
