@@ -82,7 +82,7 @@ func (d *dataset) methods() []string {
 		out = append(out, "scores")
 	}
 	if d.generates() {
-		out = append(out, "logits")
+		out = append(out, "decode")
 	}
 	return out
 }

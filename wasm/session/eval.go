@@ -74,7 +74,7 @@ func (s *Session) eval(t *rpc.Task, p evalParams) (evalResult, error) {
 		methods[1] = "scores"
 	}
 	if d.generates() {
-		methods = append(methods, "logits")
+		methods = append(methods, "decode")
 	}
 	need, err := r.memory(methods...)
 	if err != nil {
@@ -100,7 +100,7 @@ func (s *Session) evaluator(m *model, d *dataset, layers json.RawMessage) (*runn
 	tokens := d.labelTokens()
 	_, positions := d.bounds(objNLL, 1, 1, m.ckpt.Config.Vocab)
 	if r := s.runner; r != nil && (r.spec.Labels == nil) == (tokens == nil) && slices.Equal(r.spec.Labels, tokens) && r.spec.Window >= d.window &&
-		r.spec.Scored/r.spec.Replicas()*r.spec.Replicas() >= positions && (!d.generates() || r.spec.LogitRows >= answerBatch) {
+		r.spec.Scored/r.spec.Replicas()*r.spec.Replicas() >= positions && (!d.generates() || r.spec.Decode) {
 		return r, nil
 	}
 	spec := s.inferenceSpec(m, d.window)
@@ -116,9 +116,7 @@ func (s *Session) evaluator(m *model, d *dataset, layers json.RawMessage) (*runn
 	if tokens == nil {
 		_, spec.Scored = d.bounds(objNLL, spec.Rows, 1, m.ckpt.Config.Vocab)
 	}
-	if d.generates() {
-		spec.LogitRows = answerBatch
-	}
+	spec.Decode = d.generates()
 	return s.useSpec(spec)
 }
 

@@ -85,36 +85,20 @@ func (s *Session) evaluateTokens(t *rpc.Task, r *runner, set []item) (score, []p
 	return sc, preds, nil
 }
 
-// answerBatch is how many answers are generated side by side.
-const answerBatch = 8
-
 // evaluateAnswers generates the answers of rows and compares them with the right
 // ones. The accuracy of such a task is the share of exact matches.
 func (s *Session) evaluateAnswers(t *rpc.Task, r *runner, set []item, sc *score, preds []prediction) error {
-	order := make([]int, len(set))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return len(set[a].example.IDs) - len(set[b].example.IDs) })
 	var exact, f1 float64
 	progress := s.paced(t, "progress", "answers")
-	for done := 0; done < len(order); {
-		n := min(answerBatch, r.spec.LogitRows, len(order)-done)
-		prompts := make([][]int32, n)
-		for i, x := range order[done : done+n] {
-			prompts[i] = set[x].example.IDs
-		}
-		texts, err := s.answer(t, r, prompts)
+	for i, it := range set {
+		text, err := s.answer(r, it.example.IDs)
 		if err != nil {
 			return err
 		}
-		for i, x := range order[done : done+n] {
-			em, f := task.AnswerScores(texts[i], set[x].example.Answers)
-			preds[x].Output, preds[x].ExactMatch, preds[x].F1 = &texts[i], &em, &f
-			exact, f1 = exact+em, f1+f
-		}
-		done += n
-		if err := progress(int64(done), int64(len(order))); err != nil {
+		em, f := task.AnswerScores(text, it.example.Answers)
+		preds[i].Output, preds[i].ExactMatch, preds[i].F1 = &text, &em, &f
+		exact, f1 = exact+em, f1+f
+		if err := progress(int64(i+1), int64(len(set))); err != nil {
 			return err
 		}
 	}
@@ -124,58 +108,32 @@ func (s *Session) evaluateAnswers(t *rpc.Task, r *runner, set []item, sc *score,
 	return nil
 }
 
-// answer continues prompts with the most likely tokens, side by side, up to the
-// token or the text that ends an answer.
-func (s *Session) answer(t *rpc.Task, r *runner, prompts [][]int32) ([]string, error) {
+// answer continues a prompt with the most likely tokens, up to the token or the text
+// that ends an answer: what generate gives.
+func (s *Session) answer(r *runner, prompt []int32) (string, error) {
 	m, d := s.model, s.data
-	out := make([]string, len(prompts))
-	type growing struct {
-		i    int
-		ids  []int32
-		from int
-	}
-	var open []growing
-	for i, p := range prompts {
-		open = append(open, growing{i, slices.Clone(p), len(p)})
-	}
-	pause := s.paced(t, "progress", "answers")
-	for step := range d.answer {
-		open = slices.DeleteFunc(open, func(g growing) bool { return len(g.ids) >= r.spec.Window })
-		if len(open) == 0 {
+	ids, cached, text := slices.Clone(prompt), 0, ""
+	for len(ids) < min(len(prompt)+d.answer, r.spec.Window) {
+		logits, err := r.decode(ids[cached:], cached)
+		if err != nil {
+			return "", err
+		}
+		cached = len(ids)
+		id := sample(logits[:m.tok.Len()], 0, nil)
+		if id == m.tok.EOS() || m.endOfTurn(id) {
 			break
 		}
-		rows := make([]row, len(open))
-		for i, g := range open {
-			rows[i] = row{ids: g.ids}
+		ids = append(ids, id)
+		text = m.tok.Decode(ids[len(prompt):])
+		if d.stop == "" {
+			continue
 		}
-		logits, err := r.logits(rows)
-		if err != nil {
-			return nil, err
-		}
-		vocab := len(logits) / len(rows)
-		var more []growing
-		for i, g := range open {
-			id := sample(logits[i*vocab:i*vocab+m.tok.Len()], 0, nil)
-			if id == m.tok.EOS() || m.endOfTurn(id) {
-				continue
-			}
-			g.ids = append(g.ids, id)
-			text := m.tok.Decode(g.ids[g.from:])
-			if d.stop != "" {
-				if answer, _, ended := strings.Cut(strings.TrimLeft(text, " "), d.stop); ended {
-					out[g.i] = strings.TrimSpace(answer)
-					continue
-				}
-			}
-			out[g.i] = strings.TrimSpace(text)
-			more = append(more, g)
-		}
-		open = more
-		if err := pause(int64(step), int64(d.answer)+1); err != nil {
-			return nil, err
+		if answer, _, ended := strings.Cut(strings.TrimLeft(text, " "), d.stop); ended {
+			text = answer
+			break
 		}
 	}
-	return out, nil
+	return strings.TrimSpace(text), nil
 }
 
 // better tells whether a score beats the best so far: by the loss, but where the task

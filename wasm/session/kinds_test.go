@@ -329,3 +329,24 @@ func TestPreview(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswersAreGenerated: an evaluation's answers are what generate says.
+func TestAnswersAreGenerated(t *testing.T) {
+	model, data := kindFiles(t)
+	c := limited(t, 0)
+	c.must("model.open", params{"path": model, "dtype": "int8"})
+	var info dataInfo
+	c.getTask("data.open", merge(data["completion"], params{"metric": "em", "answerTokens": 7}), &info)
+	var ev evalResult
+	c.getTask("eval", params{}, &ev)
+	if ev.Answered != 6 || *ev.ExactMatch != ev.Accuracy {
+		t.Errorf("%+v", ev.metrics)
+	}
+	for i, p := range ev.Predictions {
+		var g generateResult
+		c.getTask("generate", params{"prompt": c.se.data.val[i].example.Prompt, "maxTokens": 7}, &g)
+		if strings.TrimSpace(g.Text) != *p.Output {
+			t.Errorf("row %d: answered %q, generated %q", p.Row, *p.Output, g.Text)
+		}
+	}
+}

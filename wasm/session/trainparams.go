@@ -280,9 +280,7 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	if d.kind == task.KindLabels {
 		c.spec.Scored = max(c.spec.Scored, c.spec.Rows)
 	}
-	if d.generates() {
-		c.spec.LogitRows = answerBatch
-	}
+	c.spec.Decode = d.generates()
 	if err := c.spec.Validate(); err != nil {
 		return nil, invalid("%v", err)
 	}
