@@ -24,6 +24,7 @@ var fusions = []Pass{
 	{"fuse negative log-likelihood", fuseNLL},
 	{"fuse low-rank products", fuseLowRank},
 	{"fuse quantised linear layers", fuseLinear},
+	{"fuse MLPs", fuseMLP},
 	{"remove dead nodes", func(g *Graph) (int, error) { return g.RemoveDead(), nil }},
 }
 
