@@ -6,20 +6,24 @@ import (
 )
 
 // array is a tensor in Go memory, for references and tests. Floating element types are held as float64 (every operation
-// rounds to the element type when it stores), the others as int64.
+// rounds to the element type when it stores), complex ones as complex128, the others as int64.
 type array struct {
 	dtype DType
 	sizes []int
 	f     []float64
 	i     []int64
+	c     []complex128
 }
 
 func newArray(d DType, sizes []int) *array {
 	a := &array{dtype: d, sizes: sizes}
 	n := numel(sizes)
-	if isFloat(d) {
+	switch {
+	case isFloat(d):
 		a.f = make([]float64, n)
-	} else {
+	case isComplex(d):
+		a.c = make([]complex128, n)
+	default:
 		a.i = make([]int64, n)
 	}
 	return a
@@ -33,12 +37,29 @@ func numel(sizes []int) int {
 	return n
 }
 
-func (a *array) len() int { return len(a.f) + len(a.i) }
+func (a *array) len() int { return len(a.f) + len(a.i) + len(a.c) }
+
+// complexAt returns element k as a complex128.
+func (a *array) complexAt(k int) complex128 {
+	if a.c != nil {
+		return a.c[k]
+	}
+	return complex(a.at(k), 0)
+}
+
+// setComplex stores a complex128, rounded to the element type.
+func (a *array) setComplex(k int, v complex128) {
+	d := realOf(a.dtype)
+	a.c[k] = complex(roundFloat(d, real(v)), roundFloat(d, imag(v)))
+}
 
 // at returns element k as a float64.
 func (a *array) at(k int) float64 {
 	if a.f != nil {
 		return a.f[k]
+	}
+	if a.c != nil {
+		return real(a.c[k])
 	}
 	if a.dtype == U64 {
 		return float64(uint64(a.i[k]))
@@ -48,8 +69,8 @@ func (a *array) at(k int) float64 {
 
 // intAt returns element k as an int64; floats are truncated as C converts them.
 func (a *array) intAt(k int) int64 {
-	if a.f != nil {
-		return truncInt(a.f[k])
+	if a.i == nil {
+		return truncInt(a.at(k))
 	}
 	return a.i[k]
 }
@@ -59,6 +80,8 @@ func (a *array) set(k int, v float64) {
 	switch {
 	case a.f != nil:
 		a.f[k] = roundFloat(a.dtype, v)
+	case a.c != nil:
+		a.setComplex(k, complex(v, 0))
 	case a.dtype == Bool:
 		a.i[k] = b2i(v != 0)
 	default:
@@ -71,6 +94,8 @@ func (a *array) setInt(k int, v int64) {
 	switch {
 	case a.f != nil:
 		a.f[k] = roundFloat(a.dtype, float64(v))
+	case a.c != nil:
+		a.setComplex(k, complex(float64(v), 0))
 	case a.dtype == Bool:
 		a.i[k] = b2i(v != 0)
 	default:
@@ -85,7 +110,9 @@ func (a *array) convert(d DType) *array {
 	}
 	out := newArray(d, a.sizes)
 	for k := range a.len() {
-		if a.f != nil || a.dtype == U64 && isFloat(d) {
+		if out.c != nil {
+			out.setComplex(k, a.complexAt(k))
+		} else if a.f != nil || a.c != nil || a.dtype == U64 && isFloat(d) {
 			out.set(k, a.at(k))
 		} else {
 			out.setInt(k, a.i[k])
@@ -183,11 +210,24 @@ func decodeArray(d DType, sizes []int, b []byte) *array {
 			a.f[k] = math.Float64frombits(le.Uint64(b[8*k:]))
 		}
 	}
+	if a.c != nil {
+		parts := decodeArray(realOf(d), []int{2 * len(a.c)}, b)
+		for k := range a.c {
+			a.c[k] = complex(parts.f[2*k], parts.f[2*k+1])
+		}
+	}
 	return a
 }
 
 // encode writes little-endian elements.
 func (a *array) encode() []byte {
+	if a.c != nil {
+		parts := newArray(realOf(a.dtype), []int{2 * len(a.c)})
+		for k, v := range a.c {
+			parts.f[2*k], parts.f[2*k+1] = real(v), imag(v)
+		}
+		return parts.encode()
+	}
 	n := a.len()
 	b := make([]byte, n*dtypeSize(a.dtype))
 	le := binary.LittleEndian

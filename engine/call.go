@@ -48,7 +48,7 @@ func (c *Call) run(n *Node) error {
 			return fmt.Errorf("argument %d (%s): %w", i, op.schema.Args[i].Name, err)
 		}
 	}
-	if op.Kernel != nil && !c.m.p.opt.Reference && op.Kernel(c) {
+	if c.runKernel() {
 		c.by = ByKernel
 		return c.err
 	}
@@ -378,33 +378,33 @@ func (m *Method) resize(t *tensor, sizes []int) error {
 	return nil
 }
 
-// In reads a tensor from the device, for references.
+// In reads a tensor from the device in row-major order, for references.
 func (c *Call) In(t *tensor) *array {
 	return decodeArray(t.dtype, slices.Clone(t.sizes), c.Bytes(t))
 }
 
-// Bytes reads a tensor's bytes from the device.
-func (c *Call) Bytes(t *tensor) []byte {
-	b := make([]byte, t.bytes())
-	if len(b) > 0 {
-		c.dev().Read(b, t.addr)
-	}
-	return b
-}
+// Bytes reads a tensor's bytes from the device, in row-major order.
+func (c *Call) Bytes(t *tensor) []byte { return readTensor(c.dev(), t) }
 
 // Put writes a reference's result to the device, converted to the tensor's element type.
 func (c *Call) Put(t *tensor, a *array) { c.PutBytes(t, a.convert(t.dtype).encode()) }
 
-// PutBytes writes a tensor's bytes.
+// PutBytes writes a tensor's bytes, given in row-major order.
 func (c *Call) PutBytes(t *tensor, b []byte) {
 	if int64(len(b)) != t.bytes() {
 		c.Fail("reference made %d bytes for a tensor of %d", len(b), t.bytes())
 		return
 	}
-	if len(b) > 0 {
-		c.dev().Write(t.addr, b)
-	}
+	writeTensor(c.dev(), t, b)
 }
 
 // addrOf converts a checked byte count to an address offset.
 func addrOf(n int64) kernel.Addr { return kernel.Addr(uint32(n)) }
+
+// Bools returns a list of bools, nil for None.
+func (c *Call) Bools(i int) []bool {
+	if a := c.n.Args[i]; a >= 0 && c.m.g.Values[a].Kind == KindBoolList {
+		return c.m.g.Values[a].Bools
+	}
+	return nil
+}

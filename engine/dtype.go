@@ -24,6 +24,9 @@ const (
 	U16  = pte.UInt16
 	U32  = pte.UInt32
 	U64  = pte.UInt64
+	C32  = pte.ComplexHalf
+	C64  = pte.ComplexFloat
+	C128 = pte.ComplexDouble
 )
 
 // dtypeInfo describes one element type. rank orders types of one category for promotion.
@@ -34,7 +37,7 @@ type dtypeInfo struct {
 	rank int
 }
 
-// category is the promotion category of PyTorch: bool < integer < floating.
+// category is the promotion category of PyTorch: bool < integer < floating < complex.
 type category uint8
 
 const (
@@ -42,6 +45,7 @@ const (
 	catBool
 	catInt
 	catFloat
+	catComplex
 )
 
 var dtypes = map[DType]dtypeInfo{
@@ -58,6 +62,9 @@ var dtypes = map[DType]dtypeInfo{
 	BF16: {"bf16", 2, catFloat, 1},
 	F32:  {"f32", 4, catFloat, 2},
 	F64:  {"f64", 8, catFloat, 3},
+	C32:  {"c32", 4, catComplex, 1},
+	C64:  {"c64", 8, catComplex, 2},
+	C128: {"c128", 16, catComplex, 3},
 }
 
 // dtypeSize returns the bytes of one element, or 0 for an unknown type.
@@ -79,6 +86,19 @@ func DTypeName(d DType) string { return dtypeName(d) }
 
 func isFloat(d DType) bool { return dtypes[d].cat == catFloat }
 
+func isComplex(d DType) bool { return dtypes[d].cat == catComplex }
+
+// realOf returns the type of a complex type's parts.
+func realOf(d DType) DType {
+	switch d {
+	case C32:
+		return F16
+	case C128:
+		return F64
+	}
+	return F32
+}
+
 // promote returns the common type of two tensors of equal standing, by PyTorch's rules: the higher category wins; inside
 // one, the wider; u8 with i8 makes i16, f16 with bf16 makes f32.
 func promote(a, b DType) DType {
@@ -87,6 +107,12 @@ func promote(a, b DType) DType {
 	}
 	x, y := dtypes[a], dtypes[b]
 	if x.cat != y.cat {
+		switch {
+		case a == F64 && y.cat == catComplex, b == F64 && x.cat == catComplex:
+			return C128
+		case a == F32 && b == C32, a == C32 && b == F32:
+			return C64
+		}
 		if x.cat > y.cat {
 			return a
 		}

@@ -109,14 +109,15 @@ const (
 
 // Node is one step of a graph: a call of an operator.
 type Node struct {
-	Op     string // operator with overload, e.g. "aten::mul.out"
-	Args   []int  // value indices, one for each argument of the operator's schema (out arguments included)
-	Index  int    // instruction in the file, -1 for a node that a pass made
-	InAl   bool   // the output shares the storage of the first argument: only sizes and address are set
-	over   int    // 1 + the argument that the output is written over, 0: none
-	kind   nodeKind
-	target int // of a jump: index into Nodes
-	op     *Op
+	Op       string // operator with overload, e.g. "aten::mul.out"
+	Args     []int  // value indices, one for each argument of the operator's schema (out arguments included)
+	Index    int    // instruction in the file, -1 for a node that a pass made
+	InAl     bool   // the output shares the storage of the first argument: only sizes and address are set
+	over     int    // 1 + the argument that the output is written over, 0: none
+	permuted bool   // a tensor of it has a dim order that is not row-major
+	kind     nodeKind
+	target   int // of a jump: index into Nodes
+	op       *Op
 }
 
 // Graph is one method. Nodes run in order. In a graph without control flow (Straight) every computed tensor is written by

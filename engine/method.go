@@ -51,6 +51,7 @@ type Method struct {
 	moved  bool             // the method has moves: slots may be other values' until restored
 	bound  bool             // memory is allocated and addresses are set
 	call   Call
+	draws  uint64 // random operators run so far
 }
 
 // prepare runs the passes and plans memory.

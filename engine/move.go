@@ -41,6 +41,7 @@ func registerMove(op Op, jobs func(c *Call) []moveJob) {
 	if op.Check == nil {
 		op.Check = checkSameType
 	}
+	op.Complex, op.By = true, "scalar C, all types"
 	Register(op)
 }
 

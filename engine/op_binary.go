@@ -13,6 +13,8 @@ type binaryOp struct {
 	float bool // integers are computed, and give results, in f32
 	alpha bool // the second operand is multiplied by an alpha argument first
 	logic bool // operands are taken as bools
+
+	c func(a, b complex128) complex128 // nil: no complex operands
 }
 
 func errDType(arg string, v *Value) error {
@@ -32,10 +34,10 @@ func boolI(f func(a, b int64) bool) func(a, b int64) int64 {
 }
 
 var binaryOps = map[string]binaryOp{
-	"aten::add":         {f: add, i: func(a, b int64) int64 { return a + b }, alpha: true},
-	"aten::sub":         {f: sub, i: func(a, b int64) int64 { return a - b }, alpha: true},
-	"aten::mul":         {f: mul, i: func(a, b int64) int64 { return a * b }},
-	"aten::div":         {f: div, float: true},
+	"aten::add":         {f: add, i: func(a, b int64) int64 { return a + b }, alpha: true, c: func(a, b complex128) complex128 { return a + b }},
+	"aten::sub":         {f: sub, i: func(a, b int64) int64 { return a - b }, alpha: true, c: func(a, b complex128) complex128 { return a - b }},
+	"aten::mul":         {f: mul, i: func(a, b int64) int64 { return a * b }, c: func(a, b complex128) complex128 { return a * b }},
+	"aten::div":         {f: div, float: true, c: func(a, b complex128) complex128 { return a / b }},
 	"aten::maximum":     {f: maxNaN, i: func(a, b int64) int64 { return max(a, b) }},
 	"aten::minimum":     {f: minNaN, i: func(a, b int64) int64 { return min(a, b) }},
 	"aten::pow":         {f: math.Pow, i: powInt},
@@ -76,12 +78,12 @@ func init() {
 		if name == "aten::add.out" || name == "aten::sub.out" || name == "aten::mul.out" {
 			inPlace = []int{0, 1}
 		}
-		Register(Op{Name: name, InPlace: inPlace, Shape: shapeBroadcast, Check: checkBinary(op), Ref: func(c *Call) { c.mapBinary(op) },
+		Register(Op{Name: name, Elementwise: true, Complex: op.c != nil, By: op.by(), InPlace: inPlace, Shape: shapeBroadcast, Check: checkBinary(op), Ref: func(c *Call) { c.mapBinary(op) },
 			Kernel: func(c *Call) bool { return binaryKernel(c, baseName(name), op) }})
 	}
 	for _, name := range scalarOverloads {
 		op := binaryOps[baseName(name)]
-		Register(Op{Name: name, Shape: shapeSame, Check: checkBinary(op), Ref: func(c *Call) { c.mapBinary(op) },
+		Register(Op{Name: name, Elementwise: true, By: op.by(), Shape: shapeSame, Check: checkBinary(op), Ref: func(c *Call) { c.mapBinary(op) },
 			Kernel: func(c *Call) bool { return binaryKernel(c, baseName(name), op) }})
 	}
 	for _, name := range []string{"aten::div.out_mode", "aten::div.Scalar_mode_out"} {
@@ -89,11 +91,11 @@ func init() {
 		if name == "aten::div.Scalar_mode_out" {
 			shape = shapeSame
 		}
-		Register(Op{Name: name, Shape: func(c *Call) { shape(c); c.divMode() }, Ref: func(c *Call) { _, op := c.divMode(); c.mapBinary(op) },
+		Register(Op{Name: name, Elementwise: true, By: "SIMD f32, i32, i64", Shape: func(c *Call) { shape(c); c.divMode() }, Ref: func(c *Call) { _, op := c.divMode(); c.mapBinary(op) },
 			Kernel: func(c *Call) bool { base, op := c.divMode(); return binaryKernel(c, base, op) }})
 	}
 	floor := binaryOp{f: floorDivFloat, i: floorDivInt}
-	Register(Op{Name: "aten::floor_divide.out", Shape: shapeBroadcast, Ref: func(c *Call) { c.mapBinary(floor) },
+	Register(Op{Name: "aten::floor_divide.out", Elementwise: true, By: floor.by(), Shape: shapeBroadcast, Ref: func(c *Call) { c.mapBinary(floor) },
 		Kernel: func(c *Call) bool { return binaryKernel(c, "div floor", floor) }})
 	Register(Op{Name: "aten::pow.Scalar_out", Shape: func(c *Call) { c.ResizeAs(c.Out(), c.T(1)) }, Ref: func(c *Call) { c.mapBinary(binaryOps["aten::pow"]) }})
 	rsub := binaryOp{f: func(a, b float64) float64 { return b - a }, i: func(a, b int64) int64 { return b - a }}
@@ -110,9 +112,9 @@ func init() {
 		f    func(a, b int64) int64
 	}{{"left", shiftLeft}, {"right", shiftRight}} {
 		op := binaryOp{i: sh.f}
-		Register(Op{Name: "aten::bitwise_" + sh.name + "_shift.Tensor_out", Shape: shapeBroadcast, Check: checkBinary(op), Ref: func(c *Call) { c.mapBinary(op) },
+		Register(Op{Name: "aten::bitwise_" + sh.name + "_shift.Tensor_out", By: op.by(), Shape: shapeBroadcast, Check: checkBinary(op), Ref: func(c *Call) { c.mapBinary(op) },
 			Kernel: func(c *Call) bool { return binaryKernel(c, "shift "+sh.name, op) }})
-		Register(Op{Name: "aten::bitwise_" + sh.name + "_shift.Tensor_Scalar_out", Shape: shapeSame, Check: checkBinary(op), Ref: func(c *Call) { c.mapBinary(op) },
+		Register(Op{Name: "aten::bitwise_" + sh.name + "_shift.Tensor_Scalar_out", By: op.by(), Shape: shapeSame, Check: checkBinary(op), Ref: func(c *Call) { c.mapBinary(op) },
 			Kernel: func(c *Call) bool { return binaryKernel(c, "shift "+sh.name, op) }})
 	}
 }
@@ -127,6 +129,19 @@ func baseName(op string) string {
 	return op
 }
 
+// by names what the kernels cover.
+func (op binaryOp) by() string {
+	switch {
+	case op.logic:
+		return "SIMD bool"
+	case op.f == nil:
+		return "SIMD i32, i64, bool"
+	case op.i == nil:
+		return "SIMD f32"
+	}
+	return "SIMD f32, i32, i64"
+}
+
 func shapeBroadcast(c *Call) { c.Resize(c.Out(), c.broadcast(c.T(0), c.T(1))...) }
 
 func checkBinary(op binaryOp) func(g *Graph, n *Node) error {
@@ -136,8 +151,14 @@ func checkBinary(op binaryOp) func(g *Graph, n *Node) error {
 				return fmt.Errorf("floating operand %s is not supported", v)
 			}
 		}
-		if out := g.Values[n.Args[len(n.Args)-1]]; op.float && !isFloat(out.DType) {
+		out := g.Values[n.Args[len(n.Args)-1]]
+		if op.float && !isFloat(out.DType) && !isComplex(out.DType) {
 			return errDType("out", out)
+		}
+		for _, a := range []int{n.Args[0], n.Args[1]} {
+			if v := g.Values[a]; v.Kind == KindTensor && isComplex(v.DType) && !isComplex(out.DType) {
+				return errDType("out", out)
+			}
 		}
 		return nil
 	}
@@ -198,6 +219,9 @@ func (c *Call) mapBinary(op binaryOp) {
 	}
 	d := promoteOperands(oa, ob)
 	switch {
+	case isComplex(d) || isComplex(c.Out().dtype):
+		c.mapComplex(op, a, b)
+		return
 	case op.logic:
 		d = Bool
 	case op.float && !isFloat(d):
@@ -225,6 +249,21 @@ func (c *Call) mapBinary(op binaryOp) {
 		} else {
 			res.setInt(k, op.i(a.i[off[0]], b.i[off[1]]*alpha.int()))
 		}
+		k++
+	}, broadcastStrides(a.sizes, res.sizes), broadcastStrides(b.sizes, res.sizes))
+	c.Put(c.Out(), res)
+}
+
+// mapComplex is mapBinary for complex results.
+func (c *Call) mapComplex(op binaryOp, a, b *array) {
+	alpha := complex(c.alpha(op).float(), 0)
+	res := newArray(C128, c.broadcastOf(a.sizes, b.sizes))
+	if c.failed() {
+		return
+	}
+	k := 0
+	walk(res.sizes, func(off []int) {
+		res.c[k] = op.c(a.complexAt(off[0]), alpha*b.complexAt(off[1]))
 		k++
 	}, broadcastStrides(a.sizes, res.sizes), broadcastStrides(b.sizes, res.sizes))
 	c.Put(c.Out(), res)

@@ -42,7 +42,7 @@ func registerFill(name string, shape func(c *Call), value func(c *Call) number) 
 			fill(c, c.Out(), x)
 		}
 	}
-	Register(Op{Name: name, Shape: shape, Ref: ref, Kernel: func(c *Call) bool { ref(c); return true }})
+	Register(Op{Name: name, By: "SIMD, all types", Shape: shape, Ref: ref, Kernel: func(c *Call) bool { ref(c); return true }})
 }
 
 func init() {
@@ -72,26 +72,26 @@ func init() {
 	})
 	registerFill("aten::scalar_tensor.out", func(c *Call) { c.Resize(c.Out()) }, arg(0))
 
-	Register(Op{Name: "aten::arange.out", Shape: func(c *Call) {
+	Register(Op{Name: "aten::arange.out", By: "scalar C f32, i64", Shape: func(c *Call) {
 		c.arange(number{kind: KindInt}, c.Num(0), number{kind: KindInt, i: 1})
 	}, Ref: func(c *Call) { c.fillArange(number{kind: KindInt}, number{kind: KindInt, i: 1}) },
 		Kernel: func(c *Call) bool { return arangeKernel(c, number{kind: KindInt}, number{kind: KindInt, i: 1}) }})
-	Register(Op{Name: "aten::arange.start_out", Shape: func(c *Call) { c.arange(c.Num(0), c.Num(1), c.Num(2)) },
+	Register(Op{Name: "aten::arange.start_out", By: "scalar C f32, i64", Shape: func(c *Call) { c.arange(c.Num(0), c.Num(1), c.Num(2)) },
 		Ref: func(c *Call) { c.fillArange(c.Num(0), c.Num(2)) }, Kernel: func(c *Call) bool { return arangeKernel(c, c.Num(0), c.Num(2)) }})
 
-	Register(Op{Name: "aten::copy.out", Shape: func(c *Call) {
+	Register(Op{Name: "aten::copy.out", AnyOrder: true, By: "scalar C, all types", Complex: true, Shape: func(c *Call) {
 		if s := c.broadcast(c.T(0), c.T(1)); !slices.Equal(s, c.T(0).sizes) {
 			c.Fail("copy of %v into %v", c.T(1).sizes, c.T(0).sizes)
 		}
 		shapeSame(c)
 	}, Ref: func(c *Call) { c.copyRef(c.T(1), c.Out()) }, Kernel: func(c *Call) bool { return c.copyKernel(c.T(1), c.Out()) }})
-	Register(Op{Name: "aten::copy_", Shape: func(c *Call) {
+	Register(Op{Name: "aten::copy_", AnyOrder: true, By: "scalar C, all types", Complex: true, Shape: func(c *Call) {
 		if s := c.broadcast(c.T(0), c.T(1)); !slices.Equal(s, c.T(0).sizes) {
 			c.Fail("copy of %v into %v", c.T(1).sizes, c.T(0).sizes)
 		}
 	}, Ref: func(c *Call) { c.copyRef(c.T(1), c.T(0)) }, Kernel: func(c *Call) bool { return c.copyKernel(c.T(1), c.T(0)) }})
 	convert := func(name string) {
-		Register(Op{Name: name, AnyOrder: true, View: true, Shape: shapeSame, Check: checkOrders,
+		Register(Op{Name: name, AnyOrder: true, By: "scalar C, all types", View: true, Shape: shapeSame, Complex: true,
 			Ref: func(c *Call) { c.copyRef(c.T(0), c.Out()) }, Kernel: func(c *Call) bool { return c.copyKernel(c.T(0), c.Out()) }})
 	}
 	convert("aten::_to_copy.out")
@@ -99,29 +99,13 @@ func init() {
 	convert("dim_order_ops::_clone_dim_order.out")
 }
 
-func checkOrders(g *Graph, n *Node) error { return nil }
-
 // copyRef copies with broadcasting, conversion and any dim orders.
 func (c *Call) copyRef(src, dst *tensor) {
-	in := c.In(src)
-	out := newArray(dst.dtype, dst.sizes)
-	conv := in.convert(dst.dtype)
-	ss := orderStrides(src.sizes, src.order)
-	lead := dst.dim() - src.dim()
-	from := make([]int, dst.dim())
-	for d := range from {
-		if d >= lead && src.sizes[d-lead] != 1 {
-			from[d] = ss[d-lead]
-		}
-	}
-	walk(dst.sizes, func(off []int) {
-		if out.f != nil {
-			out.f[off[1]] = conv.f[off[0]]
-		} else {
-			out.i[off[1]] = conv.i[off[0]]
-		}
-	}, from, orderStrides(dst.sizes, dst.order))
-	c.PutBytes(dst, out.encode())
+	in := c.In(src).convert(dst.dtype)
+	b, e := in.encode(), dst.elem
+	out := make([]byte, 0, dst.bytes())
+	walk(dst.sizes, func(off []int) { out = append(out, b[off[0]*e:(off[0]+1)*e]...) }, broadcastStrides(in.sizes, dst.sizes))
+	c.PutBytes(dst, out)
 }
 
 // copyKernel copies between tensors of one type, or converts between contiguous ones of the same sizes where a kernel exists.

@@ -31,7 +31,7 @@ func checkIndex(args ...int) func(g *Graph, n *Node) error {
 }
 
 func init() {
-	Register(Op{Name: "aten::embedding.out", Check: func(g *Graph, n *Node) error {
+	Register(Op{Name: "aten::embedding.out", By: "scalar C, all types", Check: func(g *Graph, n *Node) error {
 		if g.Values[n.Args[0]].DType != g.Values[n.Args[5]].DType {
 			return errDType("out", g.Values[n.Args[5]])
 		}
@@ -44,7 +44,7 @@ func init() {
 		}
 		c.Resize(c.Out(), append(slices.Clone(idx.sizes), w.sizes[1])...)
 	}, Ref: func(c *Call) { c.gatherRows(0, 1) }, Kernel: func(c *Call) bool { return gatherRowsKernel(c, 0, 1) }})
-	Register(Op{Name: "aten::index_select.out", Check: func(g *Graph, n *Node) error {
+	Register(Op{Name: "aten::index_select.out", By: "scalar C, all types", Check: func(g *Graph, n *Node) error {
 		if err := checkSameType(g, n); err != nil {
 			return err
 		}
@@ -162,13 +162,21 @@ func (c *Call) gatherRows(srcArg, idxArg int) {
 	in, idx, out := c.T(srcArg), c.In(c.T(idxArg)), c.Out()
 	row := int64(numel(in.sizes[1:])) * int64(in.elem)
 	b := make([]byte, out.bytes())
+	var whole []byte // of a table that is not row-major
+	if !contiguousOrder(in.order, in.sizes) {
+		whole = c.Bytes(in)
+	}
 	for k, x := range idx.i {
-		i := c.indexOf(idxArg, k, x, in.sizes[0])
-		if c.failed() {
+		i := int64(c.indexOf(idxArg, k, x, in.sizes[0]))
+		dst := b[int64(k)*row : int64(k+1)*row]
+		switch {
+		case c.failed():
 			return
-		}
-		if row > 0 {
-			c.dev().Read(b[int64(k)*row:int64(k+1)*row], in.addr+addrOf(int64(i)*row))
+		case row == 0:
+		case whole != nil:
+			copy(dst, whole[i*row:])
+		default:
+			c.dev().Read(dst, in.addr+addrOf(i*row))
 		}
 	}
 	c.PutBytes(out, b)

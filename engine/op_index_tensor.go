@@ -94,7 +94,7 @@ func (a *advanced) walk(c *Call, in *tensor, f func(k, at int)) {
 func (a *advanced) rows() bool { return len(a.dims) == 1 && a.dims[0] == 0 }
 
 func init() {
-	Register(Op{Name: "aten::index.Tensor_out", Check: checkSameType, Shape: func(c *Call) {
+	Register(Op{Name: "aten::index.Tensor_out", By: "scalar C rows, all types", Check: checkSameType, Shape: func(c *Call) {
 		if a := c.advanced(); a != nil {
 			c.Resize(c.Out(), a.sizes...)
 		}

@@ -19,11 +19,11 @@ func init() {
 			return nil
 		}
 	}
-	Register(Op{Name: "aten::mm.out", Check: float(0, 1), Shape: func(c *Call) { c.matmulShape(c.T(0), c.T(1), 2) },
+	Register(Op{Name: "aten::mm.out", By: "SIMD f32", Check: float(0, 1), Shape: func(c *Call) { c.matmulShape(c.T(0), c.T(1), 2) },
 		Ref: func(c *Call) { c.Put(c.Out(), matmulRef(c.In(c.T(0)), c.In(c.T(1)), false)) }, Kernel: func(c *Call) bool { return mmKernel(c, c.T(0), c.T(1)) }})
-	Register(Op{Name: "aten::bmm.out", Check: float(0, 1), Shape: func(c *Call) { c.matmulShape(c.T(0), c.T(1), 3) },
+	Register(Op{Name: "aten::bmm.out", By: "SIMD f32", Complex: true, Check: float(0, 1), Shape: func(c *Call) { c.matmulShape(c.T(0), c.T(1), 3) },
 		Ref: func(c *Call) { c.Put(c.Out(), matmulRef(c.In(c.T(0)), c.In(c.T(1)), false)) }, Kernel: func(c *Call) bool { return mmKernel(c, c.T(0), c.T(1)) }})
-	Register(Op{Name: "aten::addmm.out", Check: float(0, 1, 2), Shape: func(c *Call) {
+	Register(Op{Name: "aten::addmm.out", By: "SIMD f32", Check: float(0, 1, 2), Shape: func(c *Call) {
 		c.matmulShape(c.T(1), c.T(2), 2)
 		if s, ok := broadcastSizes(c.T(0).sizes, c.Out().sizes); !c.failed() && (!ok || numel(s) != c.Out().n) {
 			c.Fail("self %v does not broadcast to %v", c.T(0).sizes, c.Out().sizes)
@@ -41,7 +41,7 @@ func init() {
 		}, broadcastStrides(bias.sizes, res.sizes))
 		c.Put(c.Out(), res)
 	}, Kernel: addmmKernel})
-	Register(Op{Name: "aten::linear.out", Check: float(0, 1, 2), Shape: func(c *Call) {
+	Register(Op{Name: "aten::linear.out", By: "SIMD f32", Check: float(0, 1, 2), Shape: func(c *Call) {
 		x, w := c.T(0), c.T(1)
 		if x.dim() < 1 || w.dim() < 1 || w.dim() > 2 || x.sizes[x.dim()-1] != w.sizes[w.dim()-1] {
 			c.Fail("linear of %v with weight %v", x.sizes, w.sizes)
@@ -61,7 +61,7 @@ func init() {
 	}, Ref: func(c *Call) {
 		x, w := c.In(c.T(0)), c.In(c.T(1))
 		k := x.sizes[len(x.sizes)-1]
-		res := matmulRef(&array{x.dtype, []int{x.len() / max(k, 1), k}, x.f, x.i}, &array{w.dtype, []int{w.len() / max(k, 1), k}, w.f, w.i}, true)
+		res := matmulRef(&array{x.dtype, []int{x.len() / max(k, 1), k}, x.f, x.i, nil}, &array{w.dtype, []int{w.len() / max(k, 1), k}, w.f, w.i, nil}, true)
 		res.sizes = c.Out().sizes
 		if numel(res.sizes) != res.len() {
 			res = newArray(x.dtype, res.sizes) // k is 0
@@ -105,18 +105,25 @@ func matmulRef(a, b *array, transposed bool) *array {
 			for j := range n {
 				var sum float64
 				var isum int64
+				var csum complex128
 				for p := range k {
 					x, y := (batch*m+i)*k+p, batch*k*n+p*st+j*sn
-					if a.f != nil {
+					switch {
+					case a.f != nil:
 						sum += a.f[x] * b.f[y]
-					} else {
+					case a.c != nil:
+						csum += a.c[x] * b.c[y]
+					default:
 						isum += a.i[x] * b.i[y]
 					}
 				}
-				if a.f != nil {
-					res.set((batch*m+i)*n+j, sum)
-				} else {
-					res.setInt((batch*m+i)*n+j, isum)
+				switch at := (batch*m+i)*n + j; {
+				case a.f != nil:
+					res.set(at, sum)
+				case a.c != nil:
+					res.setComplex(at, csum)
+				default:
+					res.setInt(at, isum)
 				}
 			}
 		}

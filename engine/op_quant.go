@@ -11,6 +11,7 @@ import (
 type channels struct {
 	scale, zero func(ch int) float64
 	axis        int
+	row         int // if not 0, a channel is a run of so many elements
 }
 
 func constantChannel(scale, zero float64) channels {
@@ -19,6 +20,9 @@ func constantChannel(scale, zero float64) channels {
 
 // perElement returns a function from element to channel.
 func (q channels) perElement(sizes []int) func(k int) int {
+	if q.row > 0 {
+		return func(k int) int { return k / q.row }
+	}
 	if q.axis < 0 || len(sizes) == 0 {
 		return func(int) int { return 0 }
 	}
@@ -121,7 +125,7 @@ func checkQuant(quantised, real int) func(g *Graph, n *Node) error {
 
 func init() {
 	const ns = "quantized_decomposed::"
-	Register(Op{Name: ns + "dequantize_per_channel.out", Check: checkQuant(0, -1), Shape: func(c *Call) { channelShape(c, c.Dim(3, c.T(0).dim())) },
+	Register(Op{Name: ns + "dequantize_per_channel.out", By: "SIMD i8 rows to f32", Check: checkQuant(0, -1), Shape: func(c *Call) { channelShape(c, c.Dim(3, c.T(0).dim())) },
 		Kernel: dequantizeRowsKernel, Ref: func(c *Call) { dequantize(c, c.perChannel(c.Dim(3, c.T(0).dim()))) }})
 	Register(Op{Name: ns + "dequantize_per_tensor.out", Check: checkQuant(0, -1), Shape: shapeSame, Ref: func(c *Call) { dequantize(c, c.perTensor()) }})
 	Register(Op{Name: ns + "dequantize_per_tensor.Tensor_out", Check: checkQuant(0, -1), Shape: func(c *Call) { oneElement(c, 1, 2); shapeSame(c) },
@@ -136,7 +140,7 @@ func init() {
 		if dtype {
 			name = ns + "embedding_byte.dtype_out"
 		}
-		Register(Op{Name: name, Check: checkIndex(idx), Shape: func(c *Call) {
+		Register(Op{Name: name, By: "SIMD i8 to f32", Check: checkIndex(idx), Shape: func(c *Call) {
 			w, s := c.T(0), c.T(1)
 			if w.dim() != 2 || w.elem != 1 || s.dim() < 1 || s.sizes[0] != w.sizes[0] || s.n == 0 || w.sizes[1]%(s.n/w.sizes[0]) != 0 {
 				c.Fail("weight %s%v with scales %v", dtypeName(w.dtype), w.sizes, s.sizes)

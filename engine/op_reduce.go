@@ -71,7 +71,7 @@ func (c *Call) putFloats(t *tensor, x []float64) {
 
 // registerReduce adds a reduction. dimArg and keepArg are -1 where the operator has no such argument.
 func registerReduce(name string, dimArg, keepArg int, ref func(c *Call, a *array, dims []int), kernel string, check func(c *Call, dims []int)) {
-	Register(Op{Name: name, Shape: func(c *Call) {
+	op := Op{Name: name, Complex: name == "aten::sum.IntList_out", Shape: func(c *Call) {
 		dims := c.reduceDims(dimArg)
 		keep := keepArg >= 0 && c.Bool(keepArg)
 		if c.failed() {
@@ -81,8 +81,11 @@ func registerReduce(name string, dimArg, keepArg int, ref func(c *Call, a *array
 			check(c, dims)
 		}
 		c.Resize(c.Out(), reduceShape(c.T(0).sizes, dims, keep)...)
-	}, Ref: func(c *Call) { ref(c, c.In(c.T(0)), c.reduceDims(dimArg)) },
-		Kernel: func(c *Call) bool { return kernel != "" && reduceKernel(c, kernel, c.reduceDims(dimArg)) }})
+	}, Ref: func(c *Call) { ref(c, c.In(c.T(0)), c.reduceDims(dimArg)) }}
+	if kernel != "" {
+		op.By, op.Kernel = "SIMD f32", func(c *Call) bool { return reduceKernel(c, kernel, c.reduceDims(dimArg)) }
+	}
+	Register(op)
 }
 
 // sumInts folds integers exactly.
@@ -102,6 +105,18 @@ func sumInts(c *Call, a *array, dims []int, one int64, f func(x, y int64) int64)
 	c.PutBytes(out, res.encode())
 }
 
+// sumComplex adds up complex numbers, or others into a complex result.
+func (c *Call) sumComplex(a *array, dims []int) {
+	keep := reduceShape(a.sizes, dims, true)
+	res := newArray(C128, c.Out().sizes)
+	k := 0
+	walk(a.sizes, func(off []int) {
+		res.c[off[0]] += a.complexAt(k)
+		k++
+	}, broadcastStrides(keep, a.sizes))
+	c.Put(c.Out(), res)
+}
+
 func notEmpty(c *Call, dims []int) {
 	for _, d := range dims {
 		if c.T(0).sizes[d] == 0 {
@@ -112,6 +127,10 @@ func notEmpty(c *Call, dims []int) {
 
 func init() {
 	sum := func(c *Call, a *array, dims []int) {
+		if isComplex(c.Out().dtype) {
+			c.sumComplex(a, dims)
+			return
+		}
 		if a.i != nil && !isFloat(c.Out().dtype) {
 			sumInts(c, a, dims, 0, func(x, y int64) int64 { return x + y })
 			return

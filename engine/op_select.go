@@ -3,7 +3,7 @@ package engine
 // where, clamp and masked_fill.
 
 func init() {
-	Register(Op{Name: "aten::where.self_out", Shape: func(c *Call) { c.Resize(c.Out(), c.broadcast(c.T(0), c.T(1), c.T(2))...) }, Check: func(g *Graph, n *Node) error {
+	Register(Op{Name: "aten::where.self_out", By: "SIMD, all types", Elementwise: true, Shape: func(c *Call) { c.Resize(c.Out(), c.broadcast(c.T(0), c.T(1), c.T(2))...) }, Check: func(g *Graph, n *Node) error {
 		if m := g.Values[n.Args[0]]; m.DType != Bool && m.DType != U8 {
 			return errDType("condition", m)
 		}
@@ -52,7 +52,7 @@ func init() {
 		}, broadcastStrides(a.sizes, res.sizes), broadcastStrides(mask.sizes, res.sizes))
 		c.Put(c.Out(), res)
 	}})
-	Register(Op{Name: "aten::clamp.out", Shape: shapeSame, Kernel: clampKernel, Ref: func(c *Call) {
+	Register(Op{Name: "aten::clamp.out", By: "SIMD f32, i64", Elementwise: true, Shape: shapeSame, Kernel: clampKernel, Ref: func(c *Call) {
 		in := c.In(c.T(0))
 		ops := []operand{{in.dtype, min(1, len(in.sizes)) + 1}}
 		for i := 1; i <= 2; i++ {

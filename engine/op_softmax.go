@@ -11,7 +11,7 @@ func init() {
 		if log {
 			name = "aten::_log_softmax.out"
 		}
-		Register(Op{Name: name, Check: func(g *Graph, n *Node) error {
+		Register(Op{Name: name, By: "SIMD f32", Check: func(g *Graph, n *Node) error {
 			in, out := g.Values[n.Args[0]], g.Values[n.Args[3]]
 			if !isFloat(in.DType) || in.DType != out.DType {
 				return fmt.Errorf("softmax of %s into %s", dtypeName(in.DType), dtypeName(out.DType))
@@ -46,7 +46,7 @@ func init() {
 			c.Put(c.Out(), res)
 		}})
 	}
-	Register(Op{Name: "aten::native_layer_norm.out", Shape: func(c *Call) {
+	Register(Op{Name: "aten::native_layer_norm.out", By: "SIMD f32", Shape: func(c *Call) {
 		in, shape := c.T(0), c.Ints(1)
 		lead := in.dim() - len(shape)
 		if lead < 0 || len(shape) == 0 {

@@ -1,6 +1,9 @@
 package engine
 
-import "math"
+import (
+	"math"
+	"math/cmplx"
+)
 
 // unaryOp is an elementwise function of one tensor.
 type unaryOp struct {
@@ -65,10 +68,13 @@ func minNaN(a, b float64) float64 { return min(a, b) }
 
 func init() {
 	for name, u := range unaryOps {
-		Register(Op{Name: name, Shape: shapeSame, Check: checkUnary(u), Ref: func(c *Call) { c.mapUnary(u) },
-			Kernel: func(c *Call) bool { return unaryKernel(c, name) }})
+		op := Op{Name: name, Elementwise: true, By: unaryBy(name), Complex: name == "aten::abs.out", Shape: shapeSame, Check: checkUnary(u), Ref: func(c *Call) { c.mapUnary(u) }}
+		if op.By != "" {
+			op.Kernel = func(c *Call) bool { return unaryKernel(c, name) }
+		}
+		Register(op)
 	}
-	Register(Op{Name: "aten::gelu.out", Shape: shapeSame, Check: checkUnary(unaryOp{f: math.Exp}), Kernel: func(c *Call) bool {
+	Register(Op{Name: "aten::gelu.out", Elementwise: true, By: "SIMD f32", Shape: shapeSame, Check: checkUnary(unaryOp{f: math.Exp}), Kernel: func(c *Call) bool {
 		if c.Str(1) == "tanh" {
 			return unaryKernel(c, "gelu tanh")
 		}
@@ -82,7 +88,7 @@ func init() {
 		}
 		c.mapUnary(unaryOp{f: f})
 	}})
-	Register(Op{Name: "aten::elu.out", Shape: shapeSame, Ref: func(c *Call) {
+	Register(Op{Name: "aten::elu.out", Elementwise: true, Shape: shapeSame, Ref: func(c *Call) {
 		alpha, scale, in := c.Float(1), c.Float(2), c.Float(3)
 		c.mapUnary(unaryOp{f: func(x float64) float64 {
 			if x <= 0 {
@@ -91,7 +97,7 @@ func init() {
 			return x * scale
 		}})
 	}})
-	Register(Op{Name: "aten::leaky_relu.out", Shape: shapeSame, Ref: func(c *Call) {
+	Register(Op{Name: "aten::leaky_relu.out", Elementwise: true, Shape: shapeSame, Ref: func(c *Call) {
 		slope := c.Float(1)
 		c.mapUnary(unaryOp{f: func(x float64) float64 {
 			if x > 0 {
@@ -100,14 +106,14 @@ func init() {
 			return x * slope
 		}})
 	}})
-	Register(Op{Name: "aten::hardtanh.out", Shape: shapeSame, Ref: func(c *Call) {
+	Register(Op{Name: "aten::hardtanh.out", Elementwise: true, Shape: shapeSame, Ref: func(c *Call) {
 		lo, hi := c.Num(1), c.Num(2)
 		c.mapUnary(unaryOp{
 			f: func(x float64) float64 { return minNaN(maxNaN(x, lo.float()), hi.float()) },
 			i: func(x int64) int64 { return min(max(x, lo.int()), hi.int()) },
 		})
 	}})
-	Register(Op{Name: "aten::logit.out", Shape: shapeSame, Ref: func(c *Call) {
+	Register(Op{Name: "aten::logit.out", Elementwise: true, Shape: shapeSame, Ref: func(c *Call) {
 		eps := math.NaN()
 		if !c.None(1) {
 			eps = c.Float(1)
@@ -119,6 +125,22 @@ func init() {
 			return math.Log(x / (1 - x))
 		}})
 	}})
+}
+
+// unaryBy names what unaryKernel covers.
+func unaryBy(name string) string {
+	_, f := f32Unary[name]
+	switch {
+	case name == "aten::logical_not.out":
+		return "SIMD f32, i64, bool"
+	case name == "aten::bitwise_not.out":
+		return "SIMD i64"
+	case name == "aten::neg.out" && f:
+		return "SIMD f32, i64"
+	case f:
+		return "SIMD f32"
+	}
+	return ""
 }
 
 // shapeSame gives the output the sizes of the first argument.
@@ -143,6 +165,9 @@ func (c *Call) mapUnary(u unaryOp) {
 	if c.failed() {
 		return
 	}
+	if in.c != nil { // only abs takes complex numbers
+		in = &array{dtype: F64, sizes: in.sizes, f: magnitudes(in.c)}
+	}
 	d := in.dtype
 	if !isFloat(d) && u.i == nil {
 		d = F32
@@ -161,4 +186,12 @@ func (c *Call) mapUnary(u unaryOp) {
 		}
 	}
 	c.Put(c.Out(), res)
+}
+
+func magnitudes(c []complex128) []float64 {
+	f := make([]float64, len(c))
+	for k, v := range c {
+		f[k] = cmplx.Abs(v)
+	}
+	return f
 }

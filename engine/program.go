@@ -38,6 +38,7 @@ type Program struct {
 	retired []kernel.Addr
 	observe func(Step)  // nil: nobody looks
 	desc    kernel.Addr // of the last strided kernel call
+	work    block       // work space of a kernel call
 }
 
 // Load checks every method of p and makes it ready to prepare: the operators exist and fit their schemas, references are in
@@ -105,7 +106,8 @@ func (p *Program) Close() {
 		p.free(b)
 	}
 	p.free(p.pool)
-	p.pool, p.user = block{}, nil
+	p.free(p.work)
+	p.pool, p.work, p.user = block{}, block{}, nil
 	for _, a := range p.retired {
 		p.dev.Free(a)
 	}

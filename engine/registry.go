@@ -30,11 +30,16 @@ type Op struct {
 	// InPlace lists tensor arguments whose memory the output may use if nobody reads them later: the kernel writes an element
 	// only after it has read all that the element depends on.
 	InPlace []int
-	// AnyOrder: the operator handles any dim order itself.
-	AnyOrder bool
+	// AnyOrder: the kernel handles any dim order itself. Elementwise: it may run where all tensors have the same sizes and order,
+	// whatever that is. Else it is given row-major copies.
+	AnyOrder    bool
+	Elementwise bool
+	// By says what the kernel covers, for docs/OPERATORS.md: "SIMD f32" or "scalar C, all types".
+	By string
+	// Complex: tensors of complex element types are accepted.
+	Complex bool
 	// Scalar: the operator computes numbers in Go and touches no tensor data (Ref is the only implementation).
 	Scalar bool
-	// Pure is false for operators with results beyond their outputs.
 	schema *Schema
 }
 
@@ -54,6 +59,9 @@ func Register(op Op) {
 			panic("engine: operator " + op.Name + " has the schema of " + s.Name)
 		}
 		op.schema = s
+	}
+	if op.Kernel != nil && op.By == "" {
+		op.By = "C"
 	}
 	if op.Shape == nil || op.Ref == nil {
 		panic("engine: operator " + op.Name + " needs a shape rule and a reference")
@@ -76,10 +84,23 @@ func lookupOp(name string) *Op {
 // OpInfo describes a registered operator for docs/OPERATORS.md.
 type OpInfo struct {
 	Name   string
-	Kernel bool // has a kernel call
-	View   bool // may become a view that computes nothing
-	Scalar bool // works on numbers
-	Stock  bool // known to the stock runtime
+	Kernel bool    // has a kernel call
+	By     string  // what the kernel covers
+	Types  []DType // element types of the first tensor that are accepted
+	View   bool    // may become a view that computes nothing
+	Scalar bool    // works on numbers
+	Stock  bool    // known to the stock runtime
+}
+
+// OperatorTypes lists the registered operators by name, with the element types that each accepts.
+func OperatorTypes() []OpInfo {
+	l := Operators()
+	for i := range l {
+		if !l[i].Scalar {
+			l[i].Types = acceptedTypes(lookupOp(l[i].Name))
+		}
+	}
+	return l
 }
 
 // Operators lists the registered operators by name.
@@ -87,7 +108,7 @@ func Operators() []OpInfo {
 	stock := stockSchemas()
 	var l []OpInfo
 	for name, op := range registry {
-		l = append(l, OpInfo{Name: name, Kernel: op.Kernel != nil, View: op.View, Scalar: op.Scalar, Stock: stock[name] != nil})
+		l = append(l, OpInfo{Name: name, Kernel: op.Kernel != nil, By: op.By, View: op.View, Scalar: op.Scalar, Stock: stock[name] != nil})
 	}
 	slices.SortFunc(l, func(a, b OpInfo) int { return strings.Compare(a.Name, b.Name) })
 	return l
@@ -111,6 +132,7 @@ func (g *Graph) bind(n *Node) error {
 			return fmt.Errorf("argument %d (%s): %w", i, sa.Name, err)
 		}
 	}
+	n.permuted = g.otherOrder(n)
 	if op.Check != nil {
 		return op.Check(g, n)
 	}
@@ -181,8 +203,8 @@ func (g *Graph) checkTensor(v *Value, sa *SchemaArg, op *Op) error {
 	if sa.Writes && v.Role == RoleConst {
 		return fmt.Errorf("is a constant, but the operator writes it")
 	}
-	if !op.AnyOrder && !contiguousOrder(v.DimOrder, v.Sizes) {
-		return fmt.Errorf("has dim order %v; only contiguous tensors are supported here", v.DimOrder)
+	if isComplex(v.DType) && !op.Complex {
+		return fmt.Errorf("has element type %s, which this operator does not take", dtypeName(v.DType))
 	}
 	return nil
 }

@@ -54,12 +54,17 @@ func (t Tensor) Int64s() []int64 {
 	return out
 }
 
-// View is a contiguous tensor in device memory, or a number (DType and Sizes as of a tensor without dimensions, Addr 0).
+// View is a dense tensor in device memory, or a number (DType and Sizes as of a tensor without dimensions, Addr 0).
 type View struct {
 	DType  DType
 	Sizes  []int
 	Addr   kernel.Addr
-	Scalar any // int64, float64 or bool of a number; nil for a tensor
+	Scalar any     // int64, float64 or bool of a number; nil for a tensor
+	Order  []uint8 // the dimensions as they lie in memory, outermost first; nil: row-major
+}
+
+func (v View) tensor() *tensor {
+	return &tensor{dtype: v.DType, elem: dtypeSize(v.DType), sizes: v.Sizes, n: v.Len(), order: v.Order, addr: v.Addr}
 }
 
 // Len returns the number of elements.
@@ -146,7 +151,7 @@ func (m *Method) SetInput(i int, t Tensor) error {
 	if err != nil {
 		return err
 	}
-	m.p.dev.Write(v.Addr, t.Data)
+	writeTensor(m.p.dev, v.tensor(), t.Data)
 	return nil
 }
 
@@ -218,7 +223,11 @@ func (m *Method) view(i int) View {
 	s := &m.slots[i]
 	switch s.kind {
 	case KindTensor:
-		return View{DType: s.t.dtype, Sizes: slices.Clone(s.t.sizes), Addr: s.t.addr}
+		v := View{DType: s.t.dtype, Sizes: slices.Clone(s.t.sizes), Addr: s.t.addr}
+		if !contiguousOrder(s.t.order, s.t.sizes) {
+			v.Order = slices.Clone(s.t.order)
+		}
+		return v
 	case KindInt:
 		return View{DType: I64, Scalar: s.i}
 	case KindFloat:
@@ -267,7 +276,7 @@ func (m *Method) Buffers() []string {
 	return l
 }
 
-// Read copies a view to Go's memory.
+// Read copies a view to Go's memory, in row-major order.
 func (p *Program) Read(v View) Tensor {
 	switch x := v.Scalar.(type) {
 	case int64:
@@ -279,11 +288,7 @@ func (p *Program) Read(v View) Tensor {
 	case bool:
 		return Tensor{DType: Bool, Data: []byte{byte(b2i(x))}}
 	}
-	t := Tensor{DType: v.DType, Sizes: slices.Clone(v.Sizes), Data: make([]byte, v.Bytes())}
-	if len(t.Data) > 0 {
-		p.dev.Read(t.Data, v.Addr)
-	}
-	return t
+	return Tensor{DType: v.DType, Sizes: slices.Clone(v.Sizes), Data: readTensor(p.dev, v.tensor())}
 }
 
 // ReadFloat32s copies a view to Go's memory as float32.
@@ -294,6 +299,6 @@ func (p *Program) Write(v View, t Tensor) error {
 	if v.Scalar != nil || v.DType != t.DType || v.Bytes() != int64(len(t.Data)) {
 		return fmt.Errorf("engine: write %s%v with %d bytes to %s%v", dtypeName(t.DType), t.Sizes, len(t.Data), dtypeName(v.DType), v.Sizes)
 	}
-	p.dev.Write(v.Addr, t.Data)
+	writeTensor(p.dev, v.tensor(), t.Data)
 	return nil
 }

@@ -84,6 +84,12 @@ var kernelNames = [...]string{
 	"u8_lookup",
 	"qs8_add",
 	"qs8_mul",
+	"f32_conv",
+	"f32_depthwise",
+	"f32_max_pool",
+	"f32_avg_pool",
+	"f32_adaptive_avg_pool",
+	"f32_affine",
 }
 
 // heapBase calls the kernel heap_base.
@@ -1132,4 +1138,67 @@ func (d *Device) Qs8Mul(y, a, b Addr, az, bz int32, scale float32, zero, n int32
 	s[6] = uint64(uint32(zero))
 	s[7] = uint64(uint32(n))
 	d.call(75)
+}
+
+// F32Conv calls the kernel f32_conv.
+func (d *Device) F32Conv(y, x, w, bias, desc Addr) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(w)
+	s[3] = uint64(bias)
+	s[4] = uint64(desc)
+	d.call(76)
+}
+
+// F32Depthwise calls the kernel f32_depthwise.
+func (d *Device) F32Depthwise(y, x, w, bias, desc Addr) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(w)
+	s[3] = uint64(bias)
+	s[4] = uint64(desc)
+	d.call(77)
+}
+
+// F32MaxPool calls the kernel f32_max_pool.
+func (d *Device) F32MaxPool(y, index, x, desc Addr) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(index)
+	s[2] = uint64(x)
+	s[3] = uint64(desc)
+	d.call(78)
+}
+
+// F32AvgPool calls the kernel f32_avg_pool.
+func (d *Device) F32AvgPool(y, x, desc Addr) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(desc)
+	d.call(79)
+}
+
+// F32AdaptiveAvgPool calls the kernel f32_adaptive_avg_pool.
+func (d *Device) F32AdaptiveAvgPool(y, x, desc Addr) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(desc)
+	d.call(80)
+}
+
+// F32Affine calls the kernel f32_affine.
+func (d *Device) F32Affine(y, x, scale, shift Addr, n, channels, inner int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(scale)
+	s[3] = uint64(shift)
+	s[4] = uint64(uint32(n))
+	s[5] = uint64(uint32(channels))
+	s[6] = uint64(uint32(inner))
+	d.call(81)
 }

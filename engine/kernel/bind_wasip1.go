@@ -685,3 +685,57 @@ func importQs8Mul(y uint32, a uint32, b uint32, az int32, bz int32, scale float3
 func (d *Device) Qs8Mul(y, a, b Addr, az, bz int32, scale float32, zero, n int32) {
 	importQs8Mul(uint32(y), uint32(a), uint32(b), az, bz, scale, zero, n)
 }
+
+//go:wasmimport kernels f32_conv
+//go:noescape
+func importF32Conv(y uint32, x uint32, w uint32, bias uint32, desc uint32)
+
+// F32Conv calls the kernel f32_conv.
+func (d *Device) F32Conv(y, x, w, bias, desc Addr) {
+	importF32Conv(uint32(y), uint32(x), uint32(w), uint32(bias), uint32(desc))
+}
+
+//go:wasmimport kernels f32_depthwise
+//go:noescape
+func importF32Depthwise(y uint32, x uint32, w uint32, bias uint32, desc uint32)
+
+// F32Depthwise calls the kernel f32_depthwise.
+func (d *Device) F32Depthwise(y, x, w, bias, desc Addr) {
+	importF32Depthwise(uint32(y), uint32(x), uint32(w), uint32(bias), uint32(desc))
+}
+
+//go:wasmimport kernels f32_max_pool
+//go:noescape
+func importF32MaxPool(y uint32, index uint32, x uint32, desc uint32)
+
+// F32MaxPool calls the kernel f32_max_pool.
+func (d *Device) F32MaxPool(y, index, x, desc Addr) {
+	importF32MaxPool(uint32(y), uint32(index), uint32(x), uint32(desc))
+}
+
+//go:wasmimport kernels f32_avg_pool
+//go:noescape
+func importF32AvgPool(y uint32, x uint32, desc uint32)
+
+// F32AvgPool calls the kernel f32_avg_pool.
+func (d *Device) F32AvgPool(y, x, desc Addr) {
+	importF32AvgPool(uint32(y), uint32(x), uint32(desc))
+}
+
+//go:wasmimport kernels f32_adaptive_avg_pool
+//go:noescape
+func importF32AdaptiveAvgPool(y uint32, x uint32, desc uint32)
+
+// F32AdaptiveAvgPool calls the kernel f32_adaptive_avg_pool.
+func (d *Device) F32AdaptiveAvgPool(y, x, desc Addr) {
+	importF32AdaptiveAvgPool(uint32(y), uint32(x), uint32(desc))
+}
+
+//go:wasmimport kernels f32_affine
+//go:noescape
+func importF32Affine(y uint32, x uint32, scale uint32, shift uint32, n int32, channels int32, inner int32)
+
+// F32Affine calls the kernel f32_affine.
+func (d *Device) F32Affine(y, x, scale, shift Addr, n, channels, inner int32) {
+	importF32Affine(uint32(y), uint32(x), uint32(scale), uint32(shift), n, channels, inner)
+}

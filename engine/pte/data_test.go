@@ -101,7 +101,7 @@ func TestEncodeDataRefuses(t *testing.T) {
 		"short":        {{Key: "a", Layout: layout(Float, []uint8{0}, 2), Data: bytesOf(7)}},
 		"key":          {{Data: bytesOf(1)}},
 		"twice":        {{Key: "a", Data: bytesOf(1)}, {Key: "a", Data: bytesOf(1)}},
-		"type":         {{Key: "a", Layout: layout(9, nil), Data: bytesOf(8)}},
+		"type":         {{Key: "a", Layout: layout(12, nil), Data: bytesOf(8)}},
 		"negative":     {{Key: "a", Layout: layout(Float, []uint8{0}, -1), Data: bytesOf(8)}},
 		"order":        {{Key: "a", Layout: layout(Float, []uint8{1}, 1), Data: bytesOf(8)}},
 		"overflow":     {{Key: "a", Layout: layout(Float, []uint8{0, 1, 2}, 1<<30, 1<<30, 1<<30), Data: bytesOf(8)}},

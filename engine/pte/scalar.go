@@ -12,6 +12,7 @@ var scalarTypes = map[ScalarType]struct {
 	Byte: {"uint8", 1}, Char: {"int8", 1}, Short: {"int16", 2}, Int: {"int32", 4}, Long: {"int64", 8},
 	Half: {"float16", 2}, Float: {"float32", 4}, Double: {"float64", 8}, Bool: {"bool", 1},
 	BFloat16: {"bfloat16", 2}, UInt16: {"uint16", 2}, UInt32: {"uint32", 4}, UInt64: {"uint64", 8},
+	ComplexHalf: {"complex32", 4}, ComplexFloat: {"complex64", 8}, ComplexDouble: {"complex128", 16},
 }
 
 // String returns the type's name as PyTorch and NumPy write it, e.g. "float32".

@@ -12,19 +12,23 @@ type ScalarType int8
 
 // The element types that programs use, with the schema's values.
 const (
-	Byte     ScalarType = 0 // uint8
-	Char     ScalarType = 1 // int8
-	Short    ScalarType = 2 // int16
-	Int      ScalarType = 3 // int32
-	Long     ScalarType = 4 // int64
-	Half     ScalarType = 5
-	Float    ScalarType = 6
-	Double   ScalarType = 7
-	Bool     ScalarType = 11
-	BFloat16 ScalarType = 15
-	UInt16   ScalarType = 27
-	UInt32   ScalarType = 28
-	UInt64   ScalarType = 29
+	Byte   ScalarType = 0 // uint8
+	Char   ScalarType = 1 // int8
+	Short  ScalarType = 2 // int16
+	Int    ScalarType = 3 // int32
+	Long   ScalarType = 4 // int64
+	Half   ScalarType = 5
+	Float  ScalarType = 6
+	Double ScalarType = 7
+	// Complex numbers: real and imaginary part in turn.
+	ComplexHalf   ScalarType = 8
+	ComplexFloat  ScalarType = 9
+	ComplexDouble ScalarType = 10
+	Bool          ScalarType = 11
+	BFloat16      ScalarType = 15
+	UInt16        ScalarType = 27
+	UInt32        ScalarType = 28
+	UInt64        ScalarType = 29
 )
 
 // Program is one decoded .pte file.

@@ -48,7 +48,7 @@ func TestEncodeValidates(t *testing.T) {
 		{"TensorList.items", value(13, TensorList{1})},
 		{"OptionalTensorList.items", value(14, OptionalTensorList{-2})},
 		{"OptionalTensorList.items", value(14, OptionalTensorList{1})},
-		{"Tensor.scalar_type", tensor(5, func(t *Tensor) { t.ScalarType = 8 })},
+		{"Tensor.scalar_type", tensor(5, func(t *Tensor) { t.ScalarType = 12 })},
 		{"Tensor.sizes", tensor(5, func(t *Tensor) { t.Sizes[0] = -1 })},
 		{"Tensor.sizes", tensor(5, func(t *Tensor) {
 			t.Sizes, t.DimOrder = []int32{1 << 30, 1 << 30, 0, 1 << 30}, []uint8{0, 1, 2, 3}

@@ -1,74 +1,18 @@
 """Exports small programs with the stock exporter and records what the stock runtime computes with them.
 
 Run with executorch 1.5.1, torch 2.13.0 and transformers installed:  python engine/testdata/fixtures.py engine/testdata
-Writes NAME.pte and NAME.json; the latter lists calls: method, inputs, outputs (dtype, sizes, base64 of the bytes).
+Writes NAME.pte and NAME.json (see record.py). operators.py does the same operator by operator.
 """
 
-import base64
-import json
 import math
-import sys
-import warnings
-
-warnings.filterwarnings("ignore")
 
 import torch
 import torch.nn.functional as F
 from executorch.exir import ExecutorchBackendConfig, to_edge
 from executorch.exir.passes import MemoryPlanningPass
-from executorch.runtime import Runtime
-import executorch.kernels.quantized  # noqa: F401
+from record import ONLY, OUT, write
 from torch import nn
 from torch.export import Dim, export
-
-NAMES = {
-    torch.float32: "f32", torch.float64: "f64", torch.float16: "f16", torch.bfloat16: "bf16", torch.int64: "i64",
-    torch.int32: "i32", torch.int16: "i16", torch.int8: "i8", torch.uint8: "u8", torch.bool: "bool",
-}
-# Where the stock runtime differs from PyTorch, PyTorch's results are recorded: integer remainder there is C's %.
-EAGER = {("ops", "rem")}
-OUT = sys.argv[1] if len(sys.argv) > 1 else "."
-ONLY = sys.argv[2:]
-
-
-def pack(t):
-    if not isinstance(t, torch.Tensor):
-        return {"scalar": t}
-    t = t.detach().contiguous()
-    raw = t.view(torch.uint8) if t.dim() else t.reshape(1).view(torch.uint8)
-    return {"dtype": NAMES[t.dtype], "sizes": list(t.shape), "data": base64.b64encode(bytes(raw.reshape(-1).tolist())).decode()}
-
-
-def write(name, methods, calls, config=None):
-    """methods: name -> (module, example inputs, dynamic shapes or None); calls: (method, inputs)."""
-    if ONLY and name not in ONLY:
-        return
-    eps = {}
-    for m, (module, args, dyn) in methods.items():
-        eps[m] = export(module.eval(), args, dynamic_shapes=dyn, strict=False).run_decompositions()
-    program = to_edge(eps).to_executorch(config or ExecutorchBackendConfig())
-    path = f"{OUT}/{name}.pte"
-    with open(path, "wb") as f:
-        f.write(program.buffer)
-    loaded = Runtime.get().load_program(path)
-    ready = {}
-    records = []
-    for m, args in calls:
-        if m not in ready:
-            ready[m] = loaded.load_method(m)
-        try:
-            outs = ready[m].execute(list(args))
-        except RuntimeError as e:  # the stock runtime rejects what its exporter accepts
-            print("not run", name, m, e)
-            continue
-        if (name, m) in EAGER:
-            outs = methods[m][0](*args)
-        records.append({"method": m, "inputs": [pack(a) for a in args], "outputs": [pack(o) for o in outs]})
-    with open(f"{OUT}/{name}.json", "w") as f:
-        json.dump(records, f, separators=(",", ":"))
-        f.write("\n")
-    print(name, len(program.buffer), len(records))
-
 
 torch.manual_seed(0)
 
@@ -309,3 +253,28 @@ def ops():
 
 if not ONLY or "ops" in ONLY:
     ops()
+
+
+# --- a bundled program: test cases in the file ------------------------------------------------------------------------------
+def bundle():
+    import sys
+    from unittest.mock import MagicMock
+
+    sys.modules.setdefault("pandas", MagicMock())  # the package imports its inspector, which is not used here
+    from executorch.devtools import BundledProgram
+    from executorch.devtools.bundled_program.config import MethodTestCase, MethodTestSuite
+    from executorch.devtools.bundled_program.serialize import serialize_from_bundled_program_to_flatbuffer
+
+    model, shape = Linear().eval(), torch.randn(3, 12)
+    program = to_edge(export(model, (shape,), dynamic_shapes=({0: Dim("n", min=1, max=16)},), strict=False)).to_executorch()
+    cases = []
+    for n in (3, 1, 16):
+        x = torch.randn(n, 12)
+        cases.append(MethodTestCase(inputs=(x,), expected_outputs=model(x)))
+    bundled = BundledProgram(program, [MethodTestSuite(method_name="forward", test_cases=cases)])
+    with open(f"{OUT}/linear.bpte", "wb") as f:
+        f.write(serialize_from_bundled_program_to_flatbuffer(bundled))
+
+
+if not ONLY or "bundle" in ONLY:
+    bundle()

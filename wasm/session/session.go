@@ -82,6 +82,7 @@ func register(s *rpc.Server, se *Session) {
 	handle(s, get, "inspect", (*Session).inspect)
 	handleTask(s, get, "build", (*Session).build)
 	handleTask(s, get, "run", (*Session).run)
+	handleTask(s, get, "run.bundle", (*Session).runBundle)
 	handleTask(s, get, "bench", (*Session).bench)
 	handle(s, get, "runtime.answer", (*Session).answerRuntime)
 	handle(s, get, "program.open", (*Session).openProgram)

@@ -239,3 +239,21 @@ void qs8_add(void *y, void *a, void *b, int32_t bias, int32_t am, int32_t bm, in
 
 __attribute__((export_name("qs8_mul")))
 void qs8_mul(void *y, void *a, void *b, int32_t az, int32_t bz, float scale, int32_t zero, int32_t n);
+
+__attribute__((export_name("f32_conv")))
+void f32_conv(void *y, void *x, void *w, void *bias, void *desc);
+
+__attribute__((export_name("f32_depthwise")))
+void f32_depthwise(void *y, void *x, void *w, void *bias, void *desc);
+
+__attribute__((export_name("f32_max_pool")))
+void f32_max_pool(void *y, void *index, void *x, void *desc);
+
+__attribute__((export_name("f32_avg_pool")))
+void f32_avg_pool(void *y, void *x, void *desc);
+
+__attribute__((export_name("f32_adaptive_avg_pool")))
+void f32_adaptive_avg_pool(void *y, void *x, void *desc);
+
+__attribute__((export_name("f32_affine")))
+void f32_affine(void *y, void *x, void *scale, void *shift, int32_t n, int32_t channels, int32_t inner);

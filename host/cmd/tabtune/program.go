@@ -80,10 +80,19 @@ func run(ctx context.Context, a *app, args []string) error {
 	f.Var(&inputs, "inputs", "tensors \"0\", \"1\", ... of one call, a `.safetensors` file; may be given several times")
 	outputs := f.String("outputs", "", "the `folder` for the results: 0.safetensors, 1.safetensors, ...")
 	profile := f.Bool("profile", false, "print time and bytes of each operator on standard error, or with --json in the result")
+	bundled := f.Bool("bundled", false, "the program is a .bpte file: run the test cases in it and compare, without --inputs and --outputs")
+	rtol := f.Float64("rtol", 1e-3, "with --bundled: the relative `difference` allowed")
+	atol := f.Float64("atol", 1e-5, "with --bundled: the absolute `difference` allowed")
 	trace := f.String("trace", "", "write every operator's time to a JSON `file` that chrome://tracing and Perfetto open")
 	rest, err := f.parse(args, 1)
 	if err != nil {
 		return err
+	}
+	if *bundled {
+		if len(inputs) > 0 || *outputs != "" || *profile || *trace != "" {
+			return usagef("--bundled goes without --inputs, --outputs, --profile and --trace")
+		}
+		return runBundled(ctx, a, f, &m, bundleParams{rest[0], *data, *rtol, *atol})
 	}
 	type params struct {
 		Program string   `json:"program"`
