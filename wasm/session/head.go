@@ -292,7 +292,11 @@ func writeAdapter(dir string, a *adapter, labels []string) error {
 		return err
 	}
 	for _, name := range stale {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !os.IsNotExist(err) {
+		path := filepath.Join(dir, name)
+		if _, err := os.Stat(path); err != nil {
+			continue // as it nearly always is
+		}
+		if err := os.Remove(path); err != nil {
 			return err
 		}
 	}
