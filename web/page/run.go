@@ -264,6 +264,8 @@ func (a *App) saveAdapter() error {
 			return err
 		}
 		list = []string{"export/peft/adapter_model.safetensors", "export/peft/adapter_config.json"}
+	} else if _, err := a.client.Read(folder + "adapter/classifier.safetensors"); err == nil { // a label head below the final norm
+		list = []string{"adapter/classifier.safetensors", "replay.log"}
 	}
 	var files []ui.File
 	for _, name := range list {

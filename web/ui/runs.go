@@ -175,5 +175,10 @@ func Import(files []File) (Imported, error) {
 		}
 		return Imported{Files: []File{{"adapter/adapter_config.json", f.Data}, {"adapter/adapter_model.safetensors", weights}}}, nil
 	}
-	return Imported{}, fmt.Errorf("the archive holds neither a PEFT adapter (adapter_config.json) nor a run saved by this page (page.json)")
+	for _, f := range files {
+		if path.Base(f.Name) == "classifier.safetensors" { // a label head
+			return Imported{Files: []File{{"adapter/classifier.safetensors", f.Data}}}, nil
+		}
+	}
+	return Imported{}, fmt.Errorf("the archive holds neither a PEFT adapter (adapter_config.json), a label head (classifier.safetensors) nor a run saved by this page (page.json)")
 }

@@ -18,6 +18,10 @@ func TestImport(t *testing.T) {
 	if err != nil || got.Run != nil || got.Files[0].Name != "adapter/adapter_config.json" || string(got.Files[1].Data) != "w" {
 		t.Errorf("an adapter: %+v, %v", got, err)
 	}
+	got, err = Import([]File{log, {"y/classifier.safetensors", []byte("c")}})
+	if err != nil || got.Run != nil || len(got.Files) != 1 || got.Files[0].Name != "adapter/classifier.safetensors" || string(got.Files[0].Data) != "c" {
+		t.Errorf("a label head: %+v, %v", got, err)
+	}
 	for want, files := range map[string][]File{
 		"replay.log": {run}, "neither": {w}, "beside it": {cfg}, "cannot be": {{"page.json", []byte(`{"id":"../x"}`)}, log}, "page.json in": {{"page.json", []byte(`{`)}},
 	} {
