@@ -116,6 +116,11 @@ type TrainState struct {
 	Chart    ui.Chart
 	Memory   ui.Memory
 	request  *Request
+	Share    string // of the time that a run may work, in percent
+	Patience string // evaluations without a better score before the run is ended; empty: never
+	stale    int    // evaluations since the best
+	early    bool   // the run was ended for that
+	wake     safejs.Value
 }
 
 // ResultState is step 4.
@@ -147,6 +152,7 @@ func NewApp(env vugu.EventEnv) *App {
 	a.Train.Settings = ui.DefaultSettings(cores())
 	a.Model = ModelState{Name: sampleModel, Path: "/models/" + sampleModel, Sample: true}
 	a.useSampleData()
+	a.Train.Share = "100"
 	a.Out.Prompt, a.Out.MaxTokens = "An unforgettable film, warm and funny. It was", "24"
 	return a
 }

@@ -231,6 +231,12 @@ func (r *Request) Control(verb string) error {
 	return err
 }
 
+// Throttle lets the task work for a share of the time.
+func (r *Request) Throttle(share float64) error {
+	_, err := r.c.Send("task.throttle", map[string]any{"id": r.ID, "share": share}, nil, nil)
+	return err
+}
+
 // Call sends a request, waits, and decodes the result into out unless that is nil.
 func (c *Client) Call(method string, params, out any, event func([]byte)) error {
 	r, err := c.Send(method, params, nil, event)

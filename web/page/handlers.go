@@ -93,6 +93,12 @@ func (a *App) OnPause() {
 // OnStop ends the run; it can be continued.
 func (a *App) OnStop() { a.control("stop") }
 
+// OnShare changes the share of the time that a run works, also of one under way.
+func (a *App) OnShare(event vugu.DOMEvent) {
+	a.Train.Share = event.PropString("target", "value")
+	a.throttle()
+}
+
 // OnSave downloads the adapter.
 func (a *App) OnSave() { go a.chain(a.saveAdapter) }
 

@@ -6,7 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/hack-pad/safejs"
 
 	"tabtune/web/ui"
 )
@@ -61,7 +65,7 @@ func (a *App) fineTune(saved *ui.SavedRun) error {
 	folder := "/runs/" + run.ID
 	a.now(func() {
 		t := &a.Train
-		*t = TrainState{Phase: Working, Settings: t.Settings, Saved: t.Saved, Estimate: t.Estimate, Memory: t.Memory, Run: run, What: "Scoring the model before training"}
+		*t = TrainState{Phase: Working, Share: t.Share, Patience: t.Patience, Settings: t.Settings, Saved: t.Saved, Estimate: t.Estimate, Memory: t.Memory, Run: run, What: "Scoring the model before training"}
 		t.Chart.Steps, t.Last.Step, t.Last.Steps = run.Steps, run.Step, run.Steps
 		a.Out = ResultState{Prompt: a.Out.Prompt, MaxTokens: a.Out.MaxTokens}
 	})
@@ -78,18 +82,31 @@ func (a *App) fineTune(saved *ui.SavedRun) error {
 	a.now(func() { a.Out.Before, a.Train.What = before, "Training" })
 
 	params["out"], params["resume"] = folder, saved != nil
+	began := time.Now()
+	a.stayAwake()
 	result, err := a.runTrain(params)
+	a.mayRest()
 	if err != nil {
 		return err
 	}
 	a.now(func() {
-		run.Step, run.Done = a.Train.Last.Step, !result.Stopped
+		run.Step, run.Done = a.Train.Last.Step, !result.Stopped || a.Train.early
 		a.Train.curves(run)
 	})
 	if err := a.save(run); err != nil {
 		return err
 	}
-	if result.Stopped {
+	if result.Stopped && a.Train.early {
+		// Ended because nothing got better: the adapter that is kept is the best one, and the run is as good as done.
+		if err := a.loadAdapter(run); err != nil {
+			return err
+		}
+		result.Steps, result.Rows, result.RowsPerSecond, result.Best = a.Train.Last.Step, a.Train.Last.Rows, a.Train.Last.RowsPerSecond, a.Train.Best
+		result.Seconds = time.Since(began).Seconds()
+		a.now(func() {
+			a.Notice = fmt.Sprintf("Ended at step %d: no better score in %d evaluations.", run.Step, a.Train.stale)
+		})
+	} else if result.Stopped {
 		if err := a.client.Call("run.release", map[string]string{"run": run.ID}, nil, nil); err != nil {
 			return err
 		}
@@ -165,7 +182,10 @@ func (a *App) task(method string, params, out any, event func(ui.Event)) error {
 	if err != nil {
 		return err
 	}
-	a.update(func() { a.Train.request = r })
+	a.update(func() {
+		a.Train.request = r
+		a.throttle()
+	})
 	err = r.Decode(out)
 	a.update(func() { a.Train.request, a.Train.Paused, a.Train.Stopping = nil, false, false })
 	return err
@@ -229,8 +249,13 @@ func (a *App) event(e ui.Event) {
 		if e.Step == 0 {
 			t.Zero = &s
 		}
+		t.stale++
 		if e.Best {
-			t.Best = s
+			t.Best, t.stale = s, 0
+		}
+		if n, err := strconv.Atoi(strings.TrimSpace(t.Patience)); err == nil && n > 0 && t.stale >= n && t.request != nil && t.Phase == Working {
+			t.early = true
+			a.control("stop")
 		}
 	case "step":
 		t.What = "Training"
@@ -249,6 +274,36 @@ func (a *App) control(verb string) {
 		if err := r.Control(verb); err != nil {
 			a.show(err)
 		}
+	}
+}
+
+// throttle tells the worker what share of the time the task may work.
+func (a *App) throttle() {
+	share, err := strconv.Atoi(a.Train.Share)
+	if r := a.Train.request; r != nil && err == nil {
+		if err := r.Throttle(float64(share) / 100); err != nil {
+			a.show(err)
+		}
+	}
+}
+
+// stayAwake asks the browser not to let the screen go dark, which on phones suspends the page; mayRest gives that back. A refusal changes nothing.
+func (a *App) stayAwake() {
+	lock := property("navigator", "wakeLock")
+	if !isObject(lock) {
+		return
+	}
+	if promise, err := lock.Call("request", "screen"); err == nil {
+		if held, err := await(promise); err == nil {
+			a.update(func() { a.Train.wake = held })
+		}
+	}
+}
+
+func (a *App) mayRest() {
+	if held := a.Train.wake; isObject(held) {
+		_, _ = held.Call("release")
+		a.update(func() { a.Train.wake = safejs.Undefined() })
 	}
 }
 

@@ -80,7 +80,7 @@ func (a *App) openRun(r *ui.SavedRun) error {
 	}
 	a.now(func() {
 		t := &a.Train
-		*t = TrainState{Phase: Working, Settings: t.Settings, Saved: t.Saved, Estimate: t.Estimate, Memory: t.Memory, Run: r, What: "Loading the adapter"}
+		*t = TrainState{Phase: Working, Share: t.Share, Patience: t.Patience, Settings: t.Settings, Saved: t.Saved, Estimate: t.Estimate, Memory: t.Memory, Run: r, What: "Loading the adapter"}
 		t.Chart = ui.Chart{Loss: r.Losses, Evals: r.Evals, Steps: r.Steps}
 		t.Last.Step, t.Last.Steps = r.Step, r.Steps
 		if r.Zero != nil {

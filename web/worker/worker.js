@@ -6,6 +6,7 @@
 //   memory                               bytes of the wasm memories
 //   <name>.start {...}                   a task of the module, driven here: its events, then its value. train.start with runtime, the address
 //                                        of an ExecuTorch build on this origin, has that run the programs (stock.js)
+//   task.throttle {id, share}            the task works for this share of the time (0.1 to 1) and leaves the processor to others for the rest
 //   task.pause | task.resume | task.stop {id}   for the request with that id; a stopped one answers {"stopped": true}
 //   run.release {run}                    gives back the lock of a run
 //   anything else                        a method of the module
@@ -24,7 +25,7 @@ performance.setResourceTimingBufferSize?.(5000);
 /** @type {Engine | null} */
 let engine = null;
 
-/** @typedef {{paused: boolean, abort: AbortController, wake: (() => void) | null}} Control */
+/** @typedef {{paused: boolean, abort: AbortController, wake: (() => void) | null, share: number}} Control */
 /** @type {Map<number, Control>} */
 const running = new Map();
 
@@ -66,6 +67,8 @@ async function dispatch(id, method, params, emit) {
     case "task.resume":
     case "task.stop":
       return control(method, Number(params.id));
+    case "task.throttle":
+      return throttleTask(Number(params.id), Number(params.share));
     case "store.list":
       return store.list();
     case "store.read":
@@ -114,13 +117,22 @@ function need() {
 /** @template T @param {number} id @param {(c: Control) => Promise<T>} f @returns {Promise<T>} */
 async function withControl(id, f) {
   /** @type {Control} */
-  const c = { paused: false, abort: new AbortController(), wake: null };
+  const c = { paused: false, abort: new AbortController(), wake: null, share: 1 };
   running.set(id, c);
   try {
     return await f(c);
   } finally {
     running.delete(id);
   }
+}
+
+/** @param {number} id @param {number} share */
+function throttleTask(id, share) {
+  const c = running.get(id);
+  if (!c) throw new CodedError("unknown_task", "That task has ended.");
+  if (!(share >= 0.1 && share <= 1)) throw new CodedError("invalid_params", "task.throttle: share is not from 0.1 to 1");
+  c.share = share;
+  return {};
 }
 
 /** @param {string} method @param {number} id */
@@ -184,7 +196,9 @@ async function drive(e, method, params, emit, c, stock) {
       if (!c.abort.signal.aborted && !c.paused) emit({ type: "resumed" });
       continue;
     }
+    const began = performance.now();
     const { event, done, value } = e.call("task.next", { task });
+    if (c.share < 1 && !done) await rest(c, (performance.now() - began) * (1 / c.share - 1));
     await e.files.persist();
     if (event?.type === "runtime" && stock) {
       e.call("runtime.answer", await carryOut(event, stock, { device: (at, n) => e.deviceBytes(at, n), program: (path) => e.files.take(path) }));
@@ -193,6 +207,18 @@ async function drive(e, method, params, emit, c, stock) {
     if (event !== undefined) emit(event);
     if (done) return value;
   }
+}
+
+/** Leaves the processor alone for a while; stopping and pausing cut it short. @param {Control} c @param {number} ms */
+async function rest(c, ms) {
+  await new Promise((/** @type {(v?: any) => void} */ done) => {
+    const timer = setTimeout(done, ms);
+    c.wake = () => {
+      clearTimeout(timer);
+      done();
+    };
+  });
+  c.wake = null;
 }
 
 /** At most ten progress events a second, and the last one. @param {import("./types.js").Emit} emit @returns {import("./types.js").Emit} */

@@ -148,6 +148,9 @@ func train(t *rpc.Task, raw json.RawMessage) (any, error) {
 	} else if err := os.MkdirAll(filepath.Join(p.Out, "adapter"), 0o755); err != nil {
 		return nil, err
 	}
+	if err := os.WriteFile(filepath.Join(p.Out, "adapter", "adapter_config.json"), []byte("{}"), 0o644); err != nil {
+		return nil, err
+	}
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
@@ -156,7 +159,7 @@ func train(t *rpc.Task, raw json.RawMessage) (any, error) {
 	accuracy := func(step int) float64 { return 0.52 + 0.2*float64(step)/float64(p.Steps) }
 	loss := func(step int) float64 { return 0.5 + 0.6*math.Exp(-float64(step)/20) + 0.02*math.Sin(float64(step)) }
 	emitEval := func(step int) error {
-		return t.Emit(object{"type": "eval", "step": step, "accuracy": accuracy(step), "loss": loss(step), "best": true})
+		return t.Emit(object{"type": "eval", "step": step, "accuracy": accuracy(step), "loss": loss(step), "best": step < 40})
 	}
 	if first == 1 {
 		if err := emitEval(0); err != nil {
@@ -182,7 +185,7 @@ func train(t *rpc.Task, raw json.RawMessage) (any, error) {
 			}
 		}
 	}
-	for name, text := range map[string]string{"run.json": "{}", "metrics.jsonl": "{}\n", "adapter/adapter_config.json": "{}"} {
+	for name, text := range map[string]string{"run.json": "{}", "metrics.jsonl": "{}\n"} {
 		if err := os.WriteFile(filepath.Join(p.Out, name), []byte(text), 0o644); err != nil {
 			return nil, fmt.Errorf("writing %s: %w", name, err)
 		}
