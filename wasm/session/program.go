@@ -18,9 +18,14 @@ import (
 	"tabtune/zo/task"
 )
 
+type buildParams struct {
+	trainParams
+	Single bool `json:"single"` // one file, with the weights in it
+}
+
 // build writes the program that train would use to p.Out, and its weights
-// beside it as .ptd.
-func (s *Session) build(t *rpc.Task, p trainParams) (map[string]any, error) {
+// beside it as .ptd or, with Single, in it.
+func (s *Session) build(t *rpc.Task, p buildParams) (map[string]any, error) {
 	out := p.Out
 	if filepath.Ext(out) != ".pte" {
 		return nil, invalid("out: %q, want a name that ends in .pte", out)
@@ -37,7 +42,7 @@ func (s *Session) build(t *rpc.Task, p trainParams) (map[string]any, error) {
 		s.data = &dataset{kind: task.KindCompletion, train: &split{}, window: window, cachedTop: -1} // scored over the vocabulary
 		defer s.closeData()
 	}
-	c, err := s.normalise(p)
+	c, err := s.normalise(p.trainParams)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +51,15 @@ func (s *Session) build(t *rpc.Task, p trainParams) (map[string]any, error) {
 		return nil, err
 	}
 	defer r.close()
+	result := map[string]any{"program": out, "methods": methodNames(r.file), "replicas": c.spec.Replicas(), "window": c.spec.Window}
+	if p.Single {
+		if err := t.Emit(progress{"progress", "program", 0, 1}); err != nil {
+			return nil, err
+		}
+		return result, atomicfile.Write(out, func(w io.Writer) error {
+			return s.model.ckpt.WriteProgram(context.Background(), w, c.spec)
+		})
+	}
 	if err := t.Emit(progress{"progress", "program", 0, 2}); err != nil {
 		return nil, err
 	}
@@ -68,7 +82,8 @@ func (s *Session) build(t *rpc.Task, p trainParams) (map[string]any, error) {
 	}); err != nil {
 		return nil, err
 	}
-	return map[string]any{"program": out, "data": data, "methods": methodNames(r.file), "replicas": c.spec.Replicas(), "window": c.spec.Window}, nil
+	result["data"] = data
+	return result, nil
 }
 
 type runParams struct {

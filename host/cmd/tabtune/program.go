@@ -16,6 +16,7 @@ func build(ctx context.Context, a *app, args []string) error {
 	f := a.flags("build")
 	m, d, t := f.modelFlags(), f.dataFlags(), f.trainFlags()
 	out := f.String("out", "", "the program, a `.pte` file; its weights go beside it as .ptd")
+	single := f.Bool("single", false, "write the weights into the .pte, for runtimes that take no .ptd")
 	if _, err := f.parse(args, 0); err != nil {
 		return err
 	}
@@ -46,7 +47,10 @@ func build(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	defer s.close()
-	_, raw, err := runTask[json.RawMessage](ctx, s.engine, "build", p, func(p host.Progress) error {
+	_, raw, err := runTask[json.RawMessage](ctx, s.engine, "build", struct {
+		host.TrainParams
+		Single bool `json:"single,omitempty"`
+	}{p, *single}, func(p host.Progress) error {
 		s.progress.bytes("writing", p.Done, p.Total)
 		return nil
 	})
