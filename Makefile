@@ -76,16 +76,12 @@ bench: build fetch ## measure beside onnxruntime-web, wllama, ExecuTorch and PyT
 	@scripts/need.sh go node npm python chromium
 	go run ./web/cmd/bench $(BENCHFLAGS)
 
-.PHONY: study-data
-study-data: ## make the study's data sets from templates, the same each time
-	@go run ./internal/studydata/write --out "$(TABTUNE_ASSETS)/study"
-
 .PHONY: study
-study: build fetch ## compare all estimators at equal rows, five seeds; hours, and goes on where it was stopped
+study: build fetch ## compare estimators at equal rows on five tasks, five seeds; hours, and goes on where it was stopped
 	go run ./host/cmd/study
 
 .PHONY: study-short
-study-short: build fetch ## the same with one seed and a quarter of the rows, about 20 minutes on a free machine
+study-short: build fetch ## the same with one seed and a quarter of the rows
 	go run ./host/cmd/study -rows 6400 -seeds 1 -out build/study
 
 .PHONY: fuzz

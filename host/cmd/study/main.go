@@ -60,6 +60,7 @@ func settings() []setting {
 
 // record is a finished run.
 type record struct {
+	Task    string           `json:"task"`
 	Setting string           `json:"setting"`
 	Seed    int64            `json:"seed"`
 	Result  host.TrainResult `json:"result"`
@@ -79,42 +80,54 @@ func main() {
 	work := flag.String("work", "build/study", "folder of the runs")
 	out := flag.String("out", "docs", "folder of the report")
 	only := flag.String("only", "", "run one setting")
+	tasks := flag.String("tasks", "all", "run these tasks, separated by commas")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *rows, *seeds, *work, *out, *only); err != nil {
+	sets, err := dataSets(*tasks)
+	if err == nil {
+		err = run(ctx, sets, *rows, *seeds, *work, *out, *only)
+	}
+	if err != nil {
 		log.Fatal("study: ", err)
 	}
 }
 
-func run(ctx context.Context, rows, seeds int, work, out, only string) error {
+func run(ctx context.Context, sets []dataSet, rows, seeds int, work, out, only string) error {
 	var all []record
 	for seed := range int64(seeds) {
-		for _, s := range settings() {
-			if only != "" && s.Name != only {
+		for i := range sets {
+			d := &sets[i]
+			for _, s := range settings() {
+				if only != "" && s.Name != only || !d.has(s) {
+					continue
+				}
+				r, err := one(ctx, d, s, seed, d.rows(rows), work)
+				if err != nil {
+					return fmt.Errorf("%s, %s, seed %d: %w", d.Name, s.Name, seed, err)
+				}
+				b := r.Result.Best
+				log.Printf("%-9s %-9s seed %d: %s %.3f, loss %.4f at step %d of %d", d.Name, s.Name, seed, d.Metric, d.quality(b), b.Loss, b.Step, r.Result.Steps)
+				all = append(all, r)
+			}
+			if len(all) == 0 {
 				continue
 			}
-			r, err := one(ctx, s, seed, rows, work)
-			if err != nil {
-				return fmt.Errorf("%s, seed %d: %w", s.Name, seed, err)
+			if err := report(all, sets, rows, out); err != nil { // after every task: there is something to read early
+				return err
 			}
-			log.Printf("%-9s seed %d: accuracy %.3f, loss %.4f at step %d of %d", s.Name, seed, r.Result.Best.Accuracy, r.Result.Best.Loss, r.Result.Best.Step, r.Result.Steps)
-			all = append(all, r)
-		}
-		if err := report(all, rows, out); err != nil { // after every seed: there is something to read early
-			return err
 		}
 	}
 	return nil
 }
 
 // one makes a run, or reads it if it was made before.
-func one(ctx context.Context, s setting, seed int64, rows int, work string) (record, error) {
-	dir, err := filepath.Abs(filepath.Join(work, fmt.Sprintf("%s-%d-%d", s.Name, rows, seed)))
+func one(ctx context.Context, d *dataSet, s setting, seed int64, rows int, work string) (record, error) {
+	dir, err := filepath.Abs(filepath.Join(work, fmt.Sprintf("%s-%s-%d-%d", d.Name, s.Name, rows, seed)))
 	if err != nil {
 		return record{}, err
 	}
-	r := record{Setting: s.Name, Seed: seed}
+	r := record{Task: d.Name, Setting: s.Name, Seed: seed}
 	done := filepath.Join(dir, "record.json")
 	if b, err := os.ReadFile(done); err == nil {
 		return r, json.Unmarshal(b, &r)
@@ -128,17 +141,20 @@ func one(ctx context.Context, s setting, seed int64, rows int, work string) (rec
 	if err != nil {
 		return r, err
 	}
-	path := func(name string) string { return filepath.Join(cache, name) }
-	h, err := host.Open(ctx, host.Options{Mounts: []host.Mount{host.File(path(assets.Model)), host.File(path(assets.ReviewsTrain)), host.File(path(assets.ReviewsVal)), host.Dir(dir)}})
+	data, err := d.files(work)
+	if err != nil {
+		return r, err
+	}
+	model := filepath.Join(cache, assets.Model)
+	h, err := host.Open(ctx, host.Options{Mounts: []host.Mount{host.File(model), host.File(data.Path), host.File(data.Val.Path), host.Dir(dir)}})
 	if err != nil {
 		return r, err
 	}
 	defer h.Close()
-	if _, err := h.OpenModel(ctx, host.ModelParams{Path: path(assets.Model)}, nil); err != nil {
+	if _, err := h.OpenModel(ctx, host.ModelParams{Path: model}, nil); err != nil {
 		return r, err
 	}
-	if _, err := h.OpenData(ctx, host.DataParams{Path: path(assets.ReviewsTrain), Val: &host.ValParams{Path: path(assets.ReviewsVal)},
-		Labels: []string{"negative", "positive"}, Verbalizers: []string{"terrible", "great"}}); err != nil {
+	if _, err := h.OpenData(ctx, data); err != nil {
 		return r, err
 	}
 	p := s.TrainParams
@@ -170,7 +186,11 @@ func perStep(p host.TrainParams) int {
 	return 2 * p.Queries * p.Batch
 }
 
-// of are the records of a setting.
+// of are the records of a setting; ofTask those of a task.
 func of(all []record, name string) []record {
 	return slices.DeleteFunc(slices.Clone(all), func(r record) bool { return r.Setting != name })
+}
+
+func ofTask(all []record, name string) []record {
+	return slices.DeleteFunc(slices.Clone(all), func(r record) bool { return r.Task != name })
 }

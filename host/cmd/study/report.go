@@ -10,19 +10,36 @@ import (
 	"tabtune/internal/atomicfile"
 )
 
-// report writes STUDY.md and its plot.
-func report(all []record, rows int, out string) error {
-	if err := atomicfile.Write(filepath.Join(out, "study.svg"), func(w io.Writer) error {
-		_, err := io.WriteString(w, plot(all, rows))
-		return err
-	}); err != nil {
-		return err
+// report writes STUDY.md and a plot for every task.
+func report(all []record, sets []dataSet, rows int, out string) error {
+	var b strings.Builder
+	b.WriteString(`# Estimators at equal rows
+
+Made by ` + "`make study`" + `: SmolLM2-135M-Instruct in int8, so many rows through the model for every run, linear decay unless said, under wazero. The
+best checkpoint on the validation rows counts, by loss, or by the generated answers where those are what is judged; step 0 is one. Mean and standard
+deviation over the seeds. Rows of a learning-rate search and of evaluations are not counted: a search takes at most 20 steps.
+`)
+	for i := range sets {
+		d := &sets[i]
+		rs := ofTask(all, d.Name)
+		if len(rs) == 0 {
+			continue
+		}
+		b.WriteString(text(rs, d, d.rows(rows)))
+		if err := atomicfile.Write(filepath.Join(out, d.plotName()), func(w io.Writer) error {
+			_, err := io.WriteString(w, plot(rs, d.rows(rows)))
+			return err
+		}); err != nil {
+			return err
+		}
 	}
 	return atomicfile.Write(filepath.Join(out, "STUDY.md"), func(w io.Writer) error {
-		_, err := io.WriteString(w, text(all, rows))
+		_, err := io.WriteString(w, b.String())
 		return err
 	})
 }
+
+func (d *dataSet) plotName() string { return "study-" + d.Name + ".svg" }
 
 // spread is a mean and a sample's standard deviation.
 func spread(n int, f func(i int) float64) (mean, std float64) {
@@ -38,33 +55,30 @@ func spread(n int, f func(i int) float64) (mean, std float64) {
 	return mean, std
 }
 
-func text(all []record, rows int) string {
+func text(all []record, d *dataSet, rows int) string {
 	var b strings.Builder
 	zero := all[0].Result.ZeroShot
-	fmt.Fprintf(&b, `# Estimators at equal rows
+	fmt.Fprintf(&b, `
+## %s
 
-Made by `+"`make study`"+`: SmolLM2-135M-Instruct in int8, movie reviews (1,000 training and 500 validation sentences, prompt "{text} It was", " terrible" /
-" great"), %d rows through the model for every run, linear decay unless said, under wazero. The best checkpoint by validation loss counts;
-step 0 is one. Mean and standard deviation over the seeds. Zero-shot: accuracy %.3f, loss %.3f. One standard error of an accuracy on 500 rows is
-2 points: compare losses.
+%s; %d rows. Zero-shot: %s %.3f, loss %.3f.
 
-| setting | what | seeds | rows | accuracy | loss | rate |
+| setting | what | seeds | rows | %s | loss | rate |
 |---|---|---|---|---|---|---|
-`, rows, zero.Accuracy, zero.Loss)
+`, d.Name, d.What, rows, d.Metric, d.quality(zero), zero.Loss, d.Metric)
 	for _, s := range settings() {
 		rs := of(all, s.Name)
 		if len(rs) == 0 {
 			continue
 		}
 		n := len(rs)
-		acc, accStd := spread(n, func(i int) float64 { return rs[i].Result.Best.Accuracy })
+		acc, accStd := spread(n, func(i int) float64 { return d.quality(rs[i].Result.Best) })
 		loss, lossStd := spread(n, func(i int) float64 { return rs[i].Result.Best.Loss })
 		used, _ := spread(n, func(i int) float64 { return float64(rs[i].Result.Rows) })
 		rate, _ := spread(n, func(i int) float64 { return rs[i].Result.LR })
 		fmt.Fprintf(&b, "| %s | %s | %d | %.0f | %.3f ± %.3f | %.4f ± %.4f | %.3g |\n", s.Name, s.Note, n, used, acc, accStd, loss, lossStd, rate)
 	}
-	b.WriteString("\n![loss against rows](study.svg)\n\n")
-	b.WriteString("Rows of a learning-rate search and of evaluations are not counted: a search takes at most 20 steps.\n")
+	fmt.Fprintf(&b, "\n![loss against rows](%s)\n", d.plotName())
 	return b.String()
 }
 
