@@ -21,19 +21,23 @@ func TestShots(t *testing.T) {
 			b, ctx := open(t, 2*time.Minute, o)
 			must(t, b.Goto(url))
 			prepare(t, b, ctx)
-			must(t, b.Eval(`document.querySelectorAll("#knobs summary, #columns summary, #storage summary").forEach((s) => s.click()); true`, nil))
+			must(t, b.Eval(`document.querySelectorAll("#knobs summary, #columns summary, #typed summary, #catalogue summary, #storage summary, #privacy summary").forEach((s) => s.click()); true`, nil))
 			time.Sleep(500 * time.Millisecond)
 			var open int
-			must(t, b.Eval(`document.querySelectorAll("#knobs[open], #columns[open], #storage[open]").length`, &open))
-			if open != 3 {
-				t.Errorf("%d of 3 folds stay open when the page is drawn again", open)
+			must(t, b.Eval(`document.querySelectorAll("#knobs[open], #columns[open], #typed[open], #catalogue[open], #storage[open], #privacy[open]").length`, &open))
+			if open != 6 {
+				t.Errorf("%d of 6 folds stay open when the page is drawn again", open)
 			}
 			_, err := b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": "40", "evalEvery": "10"}, Shot: func(step string, b *drive.Browser) error {
 				var faults []string
 				if err := b.Eval(faultsOf, &faults); err != nil {
 					return err
 				}
-				for _, f := range faults {
+				serious, err := axe(b)
+				if err != nil {
+					return err
+				}
+				for _, f := range append(faults, serious...) {
 					t.Errorf("%s: %s", step, f)
 				}
 				if dir := os.Getenv("TABTUNE_SHOTS"); dir != "" {
@@ -49,6 +53,20 @@ func TestShots(t *testing.T) {
 			}
 		})
 	}
+}
+
+// axe runs axe-core and returns what it finds serious or critical.
+func axe(b *drive.Browser) (faults []string, err error) {
+	script, err := os.ReadFile(filepath.Join(root, "web/worker/node_modules/axe-core/axe.min.js"))
+	if err != nil {
+		return nil, err
+	}
+	if err := b.Eval(string(script)+"; true", nil); err != nil {
+		return nil, err
+	}
+	err = b.Eval(`axe.run(document, { resultTypes: ["violations"] }).then((r) => r.violations.filter((v) => v.impact === "serious" || v.impact === "critical")
+		.map((v) => "axe: " + v.id + ", " + v.help + ": " + v.nodes.map((n) => n.html.slice(0, 120)).slice(0, 3).join(" | ")))`, &faults)
+	return faults, err
 }
 
 // faultsOf lists what WCAG would object to, of the things that can be computed: contrast below AA, controls without a name or smaller than
