@@ -58,6 +58,11 @@ site: module ## build/site: the page as a folder for any static host, also in a 
 	go run ./web/build -module host/dist/tabtune.wasm -out build/site -brotli -1
 	@touch build/site/.nojekyll
 
+.PHONY: shots
+shots: ## build/shots: pictures of every step, light, dark and on a phone, made with a stand-in for the module
+	@scripts/need.sh go node npm chromium
+	TABTUNE_SHOTS=$(CURDIR)/build/shots go test -count=1 ./web/e2e -run TestShots
+
 .PHONY: fetch
 fetch: ## download the example model and data, once
 	@scripts/need.sh go python
