@@ -136,3 +136,19 @@ func TestThreadPoolJobsOfDifferentSizes(t *testing.T) {
 		t.Fatal("a job never ended")
 	}
 }
+
+// TestScratchOfThreadsThatExist: a thread that is not there takes no memory, one that is has its half megabyte below the heap.
+func TestScratchOfThreadsThatExist(t *testing.T) {
+	one, three := open(t, 1).heapBase(), open(t, 3).heapBase()
+	if one > 4<<20 {
+		t.Errorf("the kernels alone take %d bytes", one)
+	}
+	if got, want := three-one, int32(2*512<<10); got < want || got >= want+64 {
+		t.Errorf("two more threads take %d bytes, want %d", got, want)
+	}
+	d := open(t, 2)
+	d.SetThreads(3)
+	if d.Threads() != 2 {
+		t.Errorf("%d threads of 2", d.Threads())
+	}
+}

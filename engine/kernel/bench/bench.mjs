@@ -22,6 +22,8 @@ if (!isMainThread) {
   const memory = new WebAssembly.Memory({ initial: 2048, maximum: 65535, shared: true });
   const kernels = start(module, memory);
   kernels.gemm_tile(tile);
+  kernels.threads_set(threads); // before heap_base: makes room for their scratch areas
+  kernels.threads_set(1);
   for (let tid = 1; tid < threads; tid++) {
     new Worker(new URL(import.meta.url), { workerData: { module, memory, tid, stack: kernels.worker_stack(tid) } });
   }

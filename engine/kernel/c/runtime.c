@@ -17,8 +17,6 @@ void *memmove(void *dst, const void *src, size_t n) { return __builtin_memmove(d
 
 void *memset(void *dst, int value, size_t n) { return __builtin_memset(dst, value, n); }
 
-int32_t heap_base(void) { return (int32_t)(uintptr_t)&__heap_base; }
-
 int32_t mem_pages(void) { return (int32_t)__builtin_wasm_memory_size(0); }
 
 int32_t mem_grow(int32_t pages) { return (int32_t)__builtin_wasm_memory_grow(0, (uintptr_t)(uint32_t)pages); }
@@ -28,6 +26,8 @@ void mem_set(void *dst, int32_t value, int64_t n) { memset(dst, value, (size_t)n
 void mem_copy(void *dst, void *src, int64_t n) { memmove(dst, src, (size_t)n); }
 
 #ifdef TT_SINGLE
+
+int32_t heap_base(void) { return (int32_t)(uintptr_t)&__heap_base; }
 
 static uint8_t scratch[TT_SCRATCH_BYTES] __attribute__((aligned(64)));
 
@@ -58,7 +58,7 @@ void parallel_for(parallel_body body, const void *args, int32_t units, int32_t g
 #define CLOSED INT32_MAX
 
 static uint8_t stacks[WORKERS][STACK_BYTES] __attribute__((aligned(64)));
-static uint8_t scratch[TT_MAX_THREADS][TT_SCRATCH_BYTES] __attribute__((aligned(64)));
+static uint8_t first_scratch[TT_SCRATCH_BYTES] __attribute__((aligned(64)));
 
 static struct {
   _Atomic uint64_t ticket;
@@ -84,7 +84,20 @@ static int32_t thread_id(void) {
   return 1 + (int32_t)((here - first - 1) / STACK_BYTES);
 }
 
-void *tt_scratch(void) { return scratch[thread_id()]; }
+// The scratch areas of workers lie behind the module's data, for as many threads as there were first: half a megabyte
+// each, which few machines need 31 of.
+static uint32_t reserved = 1;
+
+TT_INLINE uintptr_t worker_scratch(uint32_t tid) {
+  return (((uintptr_t)&__heap_base + 63) & ~(uintptr_t)63) + (tid - 1) * (uintptr_t)TT_SCRATCH_BYTES;
+}
+
+int32_t heap_base(void) { return (int32_t)worker_scratch(reserved); }
+
+void *tt_scratch(void) {
+  int32_t tid = thread_id();
+  return tid == 0 ? first_scratch : (void *)worker_scratch((uint32_t)tid);
+}
 
 int32_t tt_threads(void) { return (int32_t)pool.threads; }
 
@@ -103,6 +116,14 @@ int32_t worker_stack(int32_t tid) {
 
 int32_t threads_set(int32_t n) {
   n = tt_max32(1, tt_min32(n, TT_MAX_THREADS));
+  if (reserved == 1 && n > 1) {
+    uintptr_t pages = (worker_scratch((uint32_t)n) + 65535) / 65536, have = __builtin_wasm_memory_size(0);
+    if (have < pages && __builtin_wasm_memory_grow(0, pages - have) == (uintptr_t)-1) {
+      return 1;
+    }
+    reserved = (uint32_t)n;
+  }
+  n = tt_min32(n, (int32_t)reserved);
   pool.threads = (uint32_t)n;
   return n;
 }
