@@ -174,6 +174,9 @@ func (s *Session) useStock(t *rpc.Task, c *runConfig) (end func(), err error) {
 	if c.full() {
 		return nil, invalid("runtime: training all weights writes them in memory, which another runtime does not show; adapt modules")
 	}
+	if c.head {
+		return nil, invalid("runtime: the label head is fitted by our engine alone; choose the estimator prge or mezo")
+	}
 	if filepath.Ext(c.Runtime) != ".pte" {
 		return nil, invalid("runtime: %q, want a name that ends in .pte", c.Runtime)
 	}

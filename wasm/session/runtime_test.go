@@ -184,5 +184,6 @@ func TestHostRuntimeErrors(t *testing.T) {
 	}
 	c.fails("train", small(params{"runtime": filepath.Join(t.TempDir(), "program.txt")}), "invalid_params", ".pte")
 	c.fails("train", small(params{"runtime": program, "estimator": "mezo", "queries": 1, "modules": []string{fullModules}}), "invalid_params", "adapt modules")
+	c.fails("train", params{"runtime": program, "estimator": "head", "layers": 2}, "invalid_params", "label head")
 	c.must("train", small(params{"steps": 1})) // and the engine goes on as before
 }

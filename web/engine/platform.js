@@ -23,10 +23,10 @@ export function canThread() {
   return globalThis.crossOriginIsolated === true && typeof (/** @type {any} */ (globalThis).WorkerGlobalScope) !== "undefined";
 }
 
-/** @param {number | undefined} wanted @returns {number} */
-export function threadCount(wanted) {
-  const have = Math.max(1, globalThis.navigator?.hardwareConcurrency ?? 1);
-  return Math.min(32, Math.max(1, Math.trunc(wanted ?? have)));
+/** How many threads to use: as many as wanted, else one a processor. @param {number | undefined} wanted @returns {Promise<number>} */
+export async function threadCount(wanted) {
+  const have = isNode ? (await nodeModule("os")).availableParallelism() : navigator.hardwareConcurrency;
+  return Math.min(32, Math.max(1, Math.trunc(wanted ?? have) || 1));
 }
 
 /**

@@ -56,7 +56,8 @@ export class Runtime {
   static async open({ threads, memoryLimit = 2 ** 32, base = new URL("../", import.meta.url), onProgress, signal } = {}) {
     const r = new Runtime(new Files(await fileSystem()));
     const root = new URL(String(base), import.meta.url);
-    const threaded = canThread() && threadCount(threads) > 1;
+    const count = canThread() ? await threadCount(threads) : 1;
+    const threaded = count > 1;
     const names = [threaded ? "kernels.wasm" : "kernels_single.wasm", "tabtune.wasm"];
     /** @type {[number, number][]} */
     const progress = names.map(() => [0, 0]);
@@ -68,7 +69,7 @@ export class Runtime {
       return WebAssembly.compile(/** @type {any} */ (bytes));
     }));
     try {
-      await r.#startKernels(kernels, threaded ? threadCount(threads) : 1, threaded, memoryLimit);
+      await r.#startKernels(kernels, count, threaded, memoryLimit);
       await r.#startModule(module);
     } catch (e) {
       r.close();
@@ -83,6 +84,7 @@ export class Runtime {
     this.#memory = memory;
     this.limit = bytes;
     this.#kernels = (await WebAssembly.instantiate(module, { env: { memory } })).exports;
+    this.#kernels.gemm_tile?.(1); // the tile that V8 and other browser compilers are fastest with: engine/kernel/c/gemm_splat.h
     if (!shared) return;
     const url = new URL("thread.js", import.meta.url);
     const crash = (/** @type {string} */ why) => {

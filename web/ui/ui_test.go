@@ -25,6 +25,11 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: %v, %v", e, p, err)
 		}
 	}
+	own := DefaultSettings(1)
+	own.Runtime = " assets/executorch.js "
+	if q, err := own.Train(); err != nil || q["runtime"] != "assets/executorch.js" || p["runtime"] != nil {
+		t.Errorf("runtime %v and %v, %v", q["runtime"], p["runtime"], err)
+	}
 	for _, c := range []struct {
 		change func(*Settings)
 		want   string // part of the error
@@ -39,6 +44,7 @@ func TestSettings(t *testing.T) {
 		{func(s *Settings) { s.Modules = "q q" }, "twice"},
 		{func(s *Settings) { s.Modules = " , " }, "at least one"},
 		{func(s *Settings) { s.Estimator = "adam" }, "Estimator"},
+		{func(s *Settings) { s.Runtime = "https://example.com/" }, "Runtime"},
 	} {
 		s := DefaultSettings(1)
 		c.change(&s)

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
@@ -258,6 +259,12 @@ test("profile", () => {
     m.stopProfile();
     assert.throws(() => m.profile(), /startProfile/);
   });
+});
+
+test("one thread a processor unless told", async () => {
+  const other = await open();
+  assert.equal(other.threads, Math.min(32, availableParallelism()));
+  other.close();
 });
 
 test("a second engine, one thread, and its end", async () => {
