@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from harness import MODEL, Stock, central, note, ours, relative, reviews, scaled
-import reference
-from reference import MODULES, Llama, Trainer
+from reference import MODULES, Llama, Trainer, normal, rademacher
 
 SHAPES = {  # as in mkprogram: modules, layers, queries, sides, labels
     "two": (["q", "v"], 1, 2, "two", None),
@@ -50,7 +49,7 @@ def five_steps(stock, trainer, q, sides, batches, lr):
 def test_tiny(tiny, work, shape, dtype):
     modules, top, q, sides, labels = SHAPES[shape]
     pte, ptd = tiny / f"{shape}-{dtype}.pte", tiny / f"{dtype}.ptd"
-    trainer = Trainer(Llama(tiny / "tiny.gguf", dtype), modules, top, 4, 8, q, sides, 5, labels, reference.rademacher if shape == "signs" else reference.normal)
+    trainer = Trainer(Llama(tiny / "tiny.gguf", dtype), modules, top, 4, 8, q, sides, 5, labels, rademacher if shape == "signs" else normal)
     g = torch.Generator().manual_seed(1)
 
     def batches():
