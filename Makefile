@@ -89,6 +89,11 @@ study: build fetch ## compare estimators at equal rows on five tasks, five seeds
 study-short: build fetch ## the same with one seed and a quarter of the rows
 	go run ./host/cmd/study -rows 6400 -seeds 1 -out build/study
 
+.PHONY: bench-short
+bench-short: build fetch ## a minute of the above without peers; fails where a ratio is 20% worse than docs/bench-baseline.json
+	@scripts/need.sh go chromium
+	go run ./web/cmd/bench -short docs/bench-baseline.json -seconds 1.5 -rounds 3
+
 .PHONY: fuzz
 fuzz: ## fuzz every parser for FUZZTIME each (30s)
 	@scripts/fuzz.sh $(FUZZTIME)

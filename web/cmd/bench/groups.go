@@ -30,6 +30,11 @@ func cmd(group string) string { return fmt.Sprintf("make bench BENCHFLAGS='-only
 // ours opens a tab of Tabtune on a model with all processors; end closes it.
 func (b *bench) ours(ctx context.Context, weights, dtype string) (t *tab, opened opening, end func(), err error) {
 	path := b.model(weights)
+	if weights == "Q8_0" {
+		if err := b.ensure(ctx, "Q8_0"); err != nil {
+			return nil, opened, nil, err
+		}
+	}
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, opened, nil, err
@@ -45,6 +50,7 @@ func (b *bench) ours(ctx context.Context, weights, dtype string) (t *tab, opened
 // opening is what our side's open answers; times in ms.
 type opening struct {
 	Boot, Download, Open float64
+	Phases               map[string]float64
 	Info                 struct{ WeightBytes float64 }
 	Memory               struct{ Device, Module float64 }
 }

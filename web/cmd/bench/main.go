@@ -2,6 +2,7 @@
 //
 //	go run ./web/cmd/bench                 # everything
 //	go run ./web/cmd/bench -only forward   # the groups whose name begins so; the others keep their last results
+//	go run ./web/cmd/bench -short docs/bench-baseline.json    # no peers: fails when a ratio has fallen
 //
 // The peers come from their registries at the versions of peers/package-lock.json and peers/requirements.txt, and are kept in the cache.
 // Each group of contestants is opened and warmed, then takes turns: round after round, each measures for a few seconds. A ratio is
@@ -34,6 +35,8 @@ func run(ctx context.Context) error {
 	flag.Float64Var(&b.seconds, "seconds", 2, "length of a turn")
 	flag.StringVar(&b.dist, "dist", "web/dist", "the built page")
 	flag.StringVar(&b.out, "out", "docs", "folder to write to")
+	short := flag.String("short", "", "measure only what needs no peer, and fail where a ratio is 20% worse than in this file")
+	update := flag.Bool("update", false, "with -short: write the file")
 	flag.Parse()
 	if b.rounds < 1 || !(b.seconds > 0) {
 		return fmt.Errorf("-rounds %d -seconds %g: want at least one round of some time", b.rounds, b.seconds)
@@ -42,6 +45,9 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer b.close()
+	if *short != "" {
+		return b.short(ctx, *short, *update)
+	}
 	kept, err := readReport(b.out)
 	if err != nil {
 		return err

@@ -79,9 +79,6 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		}
 	}
 	b.python = filepath.Join(b.peers, "env", "bin", "python")
-	if err := b.ensure(ctx, "Q8_0"); err != nil {
-		return err
-	}
 	return b.serve()
 }
 

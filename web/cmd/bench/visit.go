@@ -25,6 +25,7 @@ func loading(ctx context.Context, b *bench) error {
 		if err != nil {
 			return err
 		}
+		fmt.Fprintf(os.Stderr, "  opened in %.1f s, phases %v\n", opened.Open/1000, opened.Phases)
 		imports = append(imports, opened.Open/1000)
 		var first float64
 		if err == nil {

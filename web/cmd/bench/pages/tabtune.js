@@ -15,8 +15,13 @@ function call(method, params) {
 export async function open({ threads, url, file, bytes, dtype, window: tokens }) {
   const began = performance.now();
   worker = new Worker("/worker/worker.js", { type: "module" });
-  worker.onmessage = ({ data: { id, result, error } }) => {
-    if (result === undefined && error === undefined) return; // an event
+  /** @type {Record<string, number>} when each phase of the model's opening was last heard of */
+  const phases = {};
+  worker.onmessage = ({ data: { id, event, result, error } }) => {
+    if (result === undefined && error === undefined) {
+      if (event?.phase) phases[event.phase] = performance.now() - began;
+      return;
+    }
     const p = pending.get(id);
     pending.delete(id);
     if (error) p.reject(new Error(`${error.code}: ${error.message} ${error.detail ?? ""}`));
@@ -29,7 +34,7 @@ export async function open({ threads, url, file, bytes, dtype, window: tokens })
   const stored = performance.now();
   const info = await call("model.open.start", { path: `/models/${file}`, dtype, window: tokens });
   const opened = performance.now();
-  return { boot: booted - began, download: stored - booted, open: opened - stored, info, memory: await call("memory") };
+  return { boot: booted - began, download: stored - booted, open: opened - stored, phases, info, memory: await call("memory") };
 }
 
 /** One call of the worker: {method, params}. */
