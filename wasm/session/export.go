@@ -120,6 +120,9 @@ func (s *Session) export(t *rpc.Task, p exportParams) (exportResult, error) {
 	default:
 		return r, invalid("format %q: want %s, %s, %s, %s or %s", p.Format, formatPEFT, formatAdapter, formatQ8, formatF16, formatCard)
 	}
+	if err := os.MkdirAll(filepath.Dir(p.Path), 0o777); err != nil {
+		return r, err
+	}
 	if err := atomicfile.Write(p.Path, write); err != nil {
 		return r, err
 	}

@@ -16,7 +16,7 @@ func TestExport(t *testing.T) {
 	c.must("train", small(params{"out": out}))
 	var want evalResult
 	c.getTask("eval", params{"split": "val"}, &want)
-	for format, name := range map[string]string{"peft": "peft", "gguf-adapter": "a.gguf", "gguf-f16": "f16.gguf", "gguf-q8_0": "q8.gguf", "card": "card.md"} {
+	for format, name := range map[string]string{"peft": "peft", "gguf-adapter": "new/a.gguf", "gguf-f16": "f16.gguf", "gguf-q8_0": "q8.gguf", "card": "card.md"} {
 		var r exportResult
 		p := params{"format": format, "path": filepath.Join(dir, name)}
 		if format == "card" {
@@ -31,7 +31,7 @@ func TestExport(t *testing.T) {
 		c.getTask("eval", params{"split": "val"}, &got)
 		return got
 	}
-	for _, name := range []string{"peft", "a.gguf"} {
+	for _, name := range []string{"peft", "new/a.gguf"} {
 		c.get("adapter.clear", params{}, &struct{}{})
 		if eval().Loss == want.Loss {
 			t.Fatal("the adapter changes nothing")
