@@ -135,8 +135,13 @@ func (b *xnnBuilder) lookup(x, out *xnnValue, f func(float32) float32) {
 		q := math.RoundToEven(float64(float32(y*(1/out.Scale)) + float32(out.ZeroPoint))) // rounded after the zero point is added
 		table[i] = byte(truncInt(min(max(q, math.MinInt8), math.MaxInt8)))
 	}
-	t := b.constant(U8, []int{256}, &Data{key: fmt.Sprintf("%s %d table %d", b.key, b.index, out.ID), src: bytes.NewReader(table)})
-	b.node("tabtune::lookup_i8.out", x.at, t, out.at)
+	b.table(x.at, table, out)
+}
+
+// table appends a function of one int8 tensor, given by the result for each byte.
+func (b *xnnBuilder) table(from int, results []byte, out *xnnValue) {
+	t := b.constant(U8, []int{256}, &Data{key: fmt.Sprintf("%s %d table %d", b.key, b.index, out.ID), src: bytes.NewReader(results)})
+	b.node("tabtune::lookup_i8.out", from, t, out.at)
 }
 
 // xnnReal returns the function of a node with one input on real numbers, or nil.
@@ -233,8 +238,12 @@ func (b *xnnBuilder) binaryQuantised(n *pte.XNNNode, op string, x, y, out *xnnVa
 		b.node("tabtune::quantize_i8.out", r, g.AddFloat(float64(1/out.Scale)), zero, to)
 	}
 	if n.Clamp {
-		lo, hi := b.range8(n, out)
-		b.node("aten::clamp.out", to, lo, hi, out.at)
+		lo, hi := out.quantise(n.Min), out.quantise(n.Max)
+		table := make([]byte, 256)
+		for i := range table {
+			table[i] = byte(min(max(int64(int8(i)), lo), hi))
+		}
+		b.table(to, table, out)
 	}
 }
 
