@@ -26,7 +26,7 @@ func TestHead(t *testing.T) {
 		c.get("estimate", p, &est)
 		var res trainResult
 		c.getTask("train", p, &res)
-		if res.Steps != 0 || res.Head == nil || res.Best.Loss >= 0.7*res.ZeroShot.Loss || res.Best.Accuracy < 0.9 || res.Rows != 48 {
+		if res.Steps != 0 || res.LR != 0 || res.Head == nil || res.Best.Loss >= 0.7*res.ZeroShot.Loss || res.Best.Accuracy < 0.9 || res.Rows != 48 {
 			t.Fatalf("layers %v: %+v, head %+v", layers, res, res.Head)
 		}
 		if layers == "output" && res.Head.Layer != c.se.model.ckpt.Config.Layers {

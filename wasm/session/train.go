@@ -378,7 +378,10 @@ func (u *run) evalStep() error {
 
 // finish keeps the best adapter and writes the run's summary.
 func (u *run) finish() (trainResult, error) {
-	u.res.Steps, u.res.Rows, u.res.LR = u.step, u.rows, u.c.lr
+	u.res.Steps, u.res.Rows = u.step, u.rows
+	if u.c.est != nil {
+		u.res.LR = u.c.lr
+	}
 	u.res.Seconds = (u.before + u.spent).Seconds()
 	if u.spent > 0 {
 		u.res.RowsPerSecond = float64(u.rows) / u.res.Seconds

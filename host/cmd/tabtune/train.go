@@ -55,6 +55,10 @@ func train(ctx context.Context, a *app, args []string) error {
 	if h := result.Head; h != nil {
 		fmt.Fprintf(a.out, "label head on layer %d, fitted to %d rows, penalty %g; cross-validated accuracy %.3f, loss %.4f\n", h.Layer, h.Rows, h.Lambda, h.Accuracy, h.Loss)
 	}
+	if result.Steps == 0 { // a head alone
+		_, err = fmt.Fprintf(a.out, "%d rows in %s, peak memory %s\nadapter: %s\n", result.Rows, duration(result.Seconds), size(result.PeakBytes), filepath.Join(*out, "adapter"))
+		return err
+	}
 	_, err = fmt.Fprintf(a.out, "%d steps, %d rows in %s (%.0f rows/s), peak memory %s, learning rate %.3g\nadapter: %s\n", result.Steps, result.Rows,
 		duration(result.Seconds), result.RowsPerSecond, size(result.PeakBytes), result.LR, filepath.Join(*out, "adapter"))
 	return err
