@@ -76,6 +76,10 @@ check: ## format, vet, lint, regenerate; fails when something would change
 conformance: build fetch ## compare with the stock ExecuTorch runtime and Hugging Face (installs about 3 GB once)
 	@conformance/run.sh
 
+.PHONY: conformance-all
+conformance-all: build fetch ## the same with every case of ExecuTorch's backend test suite, of which conformance takes a sixth
+	@TABTUNE_SUITE=all conformance/run.sh
+
 .PHONY: bench
 bench: build fetch ## measure beside onnxruntime-web, wllama, ExecuTorch and PyTorch (installed once), write docs/BENCHMARKS.md
 	@scripts/need.sh go node npm python chromium

@@ -2,9 +2,9 @@
 
     python suite.py FLOW FOLDER SHARD SHARDS [PART PARTS]
 
-Writes a folder a case: program.pte, inputs.safetensors, want.safetensors (the suite's reference: the exported program in PyTorch) and
+Writes TEST.json, the names of a test's cases, and a folder a case: program.pte, inputs.safetensors, want.safetensors (the suite's reference: the exported program in PyTorch) and
 case.json. That says how the stock runtime fared with the program: its largest difference from the reference, or its error.
-A case that is there already is left alone. With PART and PARTS only every PARTS-th case is exported.
+A test that is there already is left alone. With PART and PARTS only every PARTS-th test is exported.
 """
 
 import hashlib
@@ -25,22 +25,18 @@ from torch.utils._pytree import tree_flatten
 ATOL, RTOL = 1e-1, 4e-2  # what the suite's runner compares with
 
 
-class Case(Exception):
-    """Carries model and inputs out of a test."""
-
-
 class Runner:
-    """Stands in for the suite's test runner and hands over what it is given."""
+    """Stands in for the suite's test runner and keeps what it is given: a model and its inputs for each case of a test."""
 
     def __init__(self, flow):
-        self._flow = flow
+        self._flow, self.cases = flow, []
 
     def lower_and_run_model(self, model, inputs, **_):
-        raise Case(model, inputs)
+        self.cases.append((model, inputs))
 
 
 def tests():
-    """(name, function of a runner) of every case, in a fixed order."""
+    """(name, function of a runner) of every test, in a fixed order."""
     import executorch.backends.test.suite.operators as suite
 
     for info in sorted(pkgutil.iter_modules(suite.__path__), key=lambda i: i.name):
@@ -124,20 +120,22 @@ def lower(flow, model, inputs):
     return exported, tester.get_artifact()
 
 
-def export(flow, name, test, folder):
-    """Writes one case. Its numbers depend on its name alone."""
+def collect(flow, name, test):
+    """The cases of a test, (model, inputs) each. Their numbers depend on the test's name alone."""
+    torch.manual_seed(int.from_bytes(hashlib.md5(name.encode()).digest()[:4], "little"))
+    runner = Runner(flow)
+    try:
+        test(runner)
+    except unittest.SkipTest:
+        return []
+    return runner.cases
+
+
+def export(flow, name, model, inputs, folder):
+    """Writes one case."""
     from safetensors.torch import save_file
 
-    torch.manual_seed(int.from_bytes(hashlib.md5(name.encode()).digest()[:4], "little"))
     case = {"name": name}
-    try:
-        test(Runner(flow))
-        raise AssertionError("the test ran no model")
-    except Case as c:
-        model, inputs = c.args
-    except unittest.SkipTest as skipped:
-        case["export"] = f"skipped by the suite: {skipped}"
-        return case
     model = model.eval()
     with torch.no_grad():
         try:
@@ -166,17 +164,22 @@ def main(flow, folder, shard, shards, part=0, parts=1):
     _program._default_decomposition_table = lambda: dict(table)
     torch.set_num_threads(1)
     flow = flows()[flow]
+    Path(folder).mkdir(parents=True, exist_ok=True)
     for k, (name, test) in enumerate(tests()):
         if k % parts != part or k // parts % shards != shard:
             continue
-        to = Path(folder) / name
-        if (to / "case.json").exists():
+        index = Path(folder) / f"{name}.json"
+        if index.exists():
             continue
-        to.mkdir(parents=True, exist_ok=True)
-        case = export(flow, name, test, to)
-        partial = to / "case.json.new"
-        partial.write_text(json.dumps(case))
-        os.replace(partial, to / "case.json")
+        names = []
+        for i, (model, inputs) in enumerate(collect(flow, name, test)):
+            to = Path(folder) / f"{name}.{i}"
+            to.mkdir(parents=True, exist_ok=True)
+            (to / "case.json").write_text(json.dumps(export(flow, to.name, model, inputs, to)))
+            names.append(to.name)
+        partial = Path(folder) / f"{name}.new"
+        partial.write_text(json.dumps(names))
+        os.replace(partial, index)
 
 
 if __name__ == "__main__":

@@ -40,17 +40,18 @@ def pack(t):
     return {"dtype": NAMES[t.dtype], "sizes": list(t.shape), "data": base64.b64encode(bytes(raw.reshape(-1).tolist())).decode()}
 
 
-def write(name, methods, calls, config=None, edge=None):
-    """methods: name -> (module, example inputs, dynamic shapes or None); calls: (method, inputs); edge: an EdgeCompileConfig.
+def write(name, methods, calls, config=None, edge=None, exported=None):
+    """methods: name -> (module, example inputs, dynamic shapes or None); calls: (method, inputs); edge: an EdgeCompileConfig;
+    exported: the methods' exported programs where they are there already.
 
     A module with the attribute `shapes` is random: only the shapes and types of what it returns are compared. For one with the attribute
-    `eager` PyTorch's results are recorded.
+    `eager` PyTorch's results are recorded. The outputs in `skip` hold nothing in particular.
     """
     if ONLY and name not in ONLY:
         return
     eps = {}
     for m, (module, args, dyn) in methods.items():
-        eps[m] = export(module.eval(), args, dynamic_shapes=dyn, strict=False)
+        eps[m] = exported[m] if exported else export(module.eval(), args, dynamic_shapes=dyn, strict=False)
         if edge is None:
             eps[m] = eps[m].run_decompositions()
     program = to_edge(eps, compile_config=edge).to_executorch(config or ExecutorchBackendConfig())
@@ -73,6 +74,8 @@ def write(name, methods, calls, config=None, edge=None):
         record = {"method": m, "inputs": [pack(a) for a in args], "outputs": [pack(o) for o in outs]}
         if getattr(methods[m][0], "shapes", False):
             record["shapes"] = True
+        if getattr(methods[m][0], "skip", ()):
+            record["skip"] = list(methods[m][0].skip)
         records.append(record)
     with open(f"{OUT}/{name}.json", "w") as f:
         json.dump(records, f, separators=(",", ":"))
