@@ -71,6 +71,7 @@ def write(name, methods, calls, config=None, edge=None, exported=None):
             continue
         if (name, m) in EAGER or getattr(methods[m][0], "eager", False):
             outs = methods[m][0](*args)
+            outs = outs if isinstance(outs, (tuple, list)) else [outs]
         record = {"method": m, "inputs": [pack(a) for a in args], "outputs": [pack(o) for o in outs]}
         if getattr(methods[m][0], "shapes", False):
             record["shapes"] = True
