@@ -4,10 +4,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hack-pad/safejs"
@@ -204,20 +207,25 @@ func (a *App) evaluate(layers any) (*ui.EvalResult, bool, error) {
 func (a *App) runTrain(params map[string]any) (ui.TrainResult, error) {
 	var r ui.TrainResult
 	last := time.Time{}
+	var saving sync.WaitGroup
+	var busy atomic.Bool // slow storage: one record at a time
 	err := a.task("train.start", params, &r, func(e ui.Event) {
 		a.event(e)
-		if e.Type == "step" && time.Since(last) > 5*time.Second {
+		if e.Type == "step" && time.Since(last) > 5*time.Second && busy.CompareAndSwap(false, true) {
 			last = time.Now()
 			run := *a.Train.Run
 			run.Step = e.Step
 			a.Train.curves(&run)
-			go func() {
+			saving.Go(func() {
+				defer busy.Store(false)
 				// A record of how far the run is, for the list of saved runs; the log itself says exactly.
-				_ = a.save(&run)
-				_ = a.measure()
-			}()
+				if err := errors.Join(a.save(&run), a.measure()); err != nil {
+					a.now(func() { a.Notice = fmt.Sprintf("The list of runs does not know of step %d yet: %v.", run.Step, err) })
+				}
+			})
 		}
 	})
+	saving.Wait() // the caller writes the same record next
 	return r, err
 }
 
