@@ -198,14 +198,14 @@ async function drive(e, method, params, emit, c, stock) {
     }
     const began = performance.now();
     const { event, done, value } = e.call("task.next", { task });
-    if (c.share < 1 && !done) await rest(c, (performance.now() - began) * (1 / c.share - 1));
+    let worked = performance.now() - began;
     await e.files.persist();
     if (event?.type === "runtime" && stock) {
       e.call("runtime.answer", await carryOut(event, stock, { device: (at, n) => e.deviceBytes(at, n), program: (path) => e.files.take(path) }));
-      continue;
-    }
-    if (event !== undefined) emit(event);
+      worked = performance.now() - began;
+    } else if (event !== undefined) emit(event);
     if (done) return value;
+    if (c.share < 1) await rest(c, worked * (1 / c.share - 1)); // what was done is stored and told by now
   }
 }
 
