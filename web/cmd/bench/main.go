@@ -41,6 +41,11 @@ func run(ctx context.Context) error {
 	if b.rounds < 1 || !(b.seconds > 0) {
 		return fmt.Errorf("-rounds %d -seconds %g: want at least one round of some time", b.rounds, b.seconds)
 	}
+	if *short != "" {
+		var end context.CancelFunc
+		ctx, end = context.WithTimeout(ctx, shortTime)
+		defer end()
+	}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
