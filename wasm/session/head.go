@@ -132,7 +132,7 @@ func (u *run) headStage() error {
 			return err
 		}
 		if layer < 0 { // a model of one layer
-			u.res.Accuracy, u.res.Loss = u.res.Best.Accuracy, u.res.Best.Loss
+			u.res.Accuracy, u.res.Loss, u.res.metrics = u.res.Best.Accuracy, u.res.Best.Loss, u.res.Best.metrics
 			return nil
 		}
 		m, info, err := u.fitState(x, items, layer)
@@ -143,7 +143,7 @@ func (u *run) headStage() error {
 			return err
 		}
 	}
-	u.res.Accuracy, u.res.Loss = u.res.Best.Accuracy, u.res.Best.Loss
+	u.res.Accuracy, u.res.Loss, u.res.metrics = u.res.Best.Accuracy, u.res.Best.Loss, u.res.Best.metrics
 	return nil
 }
 

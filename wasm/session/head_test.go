@@ -61,8 +61,18 @@ func TestHead(t *testing.T) {
 		// A run that is done is fitted to the same again.
 		var same trainResult
 		c.getTask("train", merge(p, params{"resume": true}), &same)
-		if same.Best != res.Best || same.ZeroShot != res.ZeroShot {
+		if same.Best != res.Best || same.ZeroShot != res.ZeroShot || same.Loss != res.Best.Loss || same.Accuracy != res.Accuracy {
 			t.Errorf("layers %v: continued: %+v, was %+v", layers, same, res)
+		}
+		if res.RowsPerSecond <= 0 || same.RowsPerSecond <= 0 {
+			t.Errorf("layers %v: %v rows a second, %v when repeated", layers, res.RowsPerSecond, same.RowsPerSecond)
+		}
+		var st runState
+		if err := json.Unmarshal([]byte(read(t, filepath.Join(out, "run.json"))), &st); err != nil {
+			t.Fatal(err)
+		}
+		if st.Last.Loss != res.Loss || st.Last.Accuracy != res.Accuracy || res.Loss != res.Best.Loss {
+			t.Errorf("layers %v: run.json's last %+v, the result %+v", layers, st.Last, res)
 		}
 		c.fails("adapter.replay", params{"path": filepath.Join(out, "replay.log")}, "invalid_params", "head")
 	}

@@ -220,6 +220,12 @@ func TestOtherRun(t *testing.T) {
 		c.fails("train", small(params{"out": out, "steps": 3, "resume": true, name: change}), "other_run", name, out)
 	}
 	c.fails("train", small(params{"out": out, "resume": true, "seed": 9}), "other_run", "seed was 7, now 9")
+	// Settings that the log has and the run to continue leaves out.
+	for name, value := range map[string]any{"optimizer": "adam", "noise": "rademacher", "clip": 3, "warmup": 0.1, "patience": 2, "objective": "error"} {
+		out := t.TempDir()
+		c.must("train", small(params{"out": out, "steps": 1, name: value}))
+		c.fails("train", small(params{"out": out, "steps": 1, "resume": true}), "other_run", name, "now <nil>")
+	}
 	for name, change := range map[string]params{"template": {"template": "{text} Really {label}"}, "dataSeed": {"seed": 3}, "trainRows": {"trainRows": 20},
 		"labels": {"labels": []string{"positive", "negative"}}, "valRows": {"val": params{"rows": 10}}} {
 		p := dataOf(data)

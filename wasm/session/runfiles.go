@@ -120,8 +120,10 @@ func (u *run) sameRun(old replay.Config) error {
 	}
 	now.Steps = old.Steps
 	a, b := settings(old), settings(now)
+	keys := maps.Clone(a) // a setting that is off is absent: neither header has all
+	maps.Copy(keys, b)
 	var diff []string
-	for _, k := range slices.Sorted(maps.Keys(b)) {
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		switch x, y := fmt.Sprint(a[k]), fmt.Sprint(b[k]); {
 		case x == y:
 		case len(x)+len(y) < 200:
@@ -192,9 +194,6 @@ func (f *runFiles) checkpoint(u *run, last bool) error {
 	st := runState{Version: Version, Model: u.s.model.info, Data: u.s.data.info, Config: u.config(), Step: u.step, Rows: u.rows,
 		Seconds: (u.before + u.spent).Seconds(), Done: last, ZeroShot: u.res.ZeroShot, Best: u.res.Best,
 		Last: score{Step: u.step, Accuracy: u.res.Accuracy, Loss: u.res.Loss, metrics: u.res.metrics}}
-	if u.step == 0 {
-		st.Last = u.res.ZeroShot
-	}
 	if !u.c.full() && (f.state.Best.Step != st.Best.Step || f.state.Best.Loss != st.Best.Loss || f.state.Version == "") {
 		if err := writeAdapter(f.path("adapter"), u.adapter(), u.s.data.Labels); err != nil {
 			return err

@@ -183,6 +183,7 @@ func (u *run) begin() (err error) {
 		return err
 	}
 	u.res.ZeroShot, u.res.Best = z, z
+	u.res.Accuracy, u.res.Loss, u.res.metrics = z.Accuracy, z.Loss, z.metrics
 	if err := u.keepBest(); err != nil {
 		return err
 	}
@@ -383,7 +384,7 @@ func (u *run) finish() (trainResult, error) {
 		u.res.LR = u.c.lr
 	}
 	u.res.Seconds = (u.before + u.spent).Seconds()
-	if u.spent > 0 {
+	if u.res.Seconds > 0 {
 		u.res.RowsPerSecond = float64(u.rows) / u.res.Seconds
 	}
 	u.res.PeakBytes = u.s.dev.Peak()
