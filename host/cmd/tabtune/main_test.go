@@ -182,6 +182,39 @@ func TestTrainDefaults(t *testing.T) {
 	}
 }
 
+// TestRestart begins anew in a folder with a run.
+func TestRestart(t *testing.T) {
+	dir := files(t)
+	out := filepath.Join(dir, "run")
+	for _, name := range []string{"replay.log", "metrics.jsonl", "notes.txt"} { // no run.json: stopped before it was written
+		if err := os.WriteFile(filepath.Join(out, name), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args := []string{"train", "--model", filepath.Join(dir, "m.gguf"), "--data", filepath.Join(dir, "d.csv"), "--out", out, "--restart"}
+	left := func() string {
+		names, err := filepath.Glob(filepath.Join(out, "*.*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(names, " ")
+	}
+	r := &recorder{answers: map[string]string{"train": trainValue}, fail: map[string]error{"data.open": errors.New("no such column")}}
+	if code, _, _ := try(t, r, "", args...); code == 0 || !strings.Contains(left(), "replay.log") {
+		t.Errorf("exit %d; a mistake in the data leaves %s", code, left())
+	}
+	r.fail, r.requests = nil, nil
+	if code, _, stderr := try(t, r, "", args...); code != 0 {
+		t.Fatalf("exit %d: %s", code, stderr)
+	}
+	if left() != filepath.Join(out, "notes.txt") {
+		t.Errorf("left in the folder: %s", left())
+	}
+	if strings.Contains(r.requests[2], `"resume":true`) {
+		t.Error(r.requests[2])
+	}
+}
+
 func TestInterrupted(t *testing.T) {
 	dir := files(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,6 +39,11 @@ func train(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	defer s.close()
+	if *restart {
+		if err := removeRun(p.Out); err != nil {
+			return err
+		}
+	}
 	result, raw, err := runTask[host.TrainResult](ctx, s.engine, "train", p, s.trainEvent)
 	s.progress.clear()
 	if err != nil {
@@ -62,6 +68,17 @@ func train(ctx context.Context, a *app, args []string) error {
 	_, err = fmt.Fprintf(a.out, "%d steps, %d rows in %s (%.0f rows/s), peak memory %s, learning rate %.3g\nadapter: %s\n", result.Steps, result.Rows,
 		duration(result.Seconds), result.RowsPerSecond, size(result.PeakBytes), result.LR, filepath.Join(*out, "adapter"))
 	return err
+}
+
+// removeRun takes away what makes a folder a run's. Its adapter stays until the
+// new run writes one.
+func removeRun(dir string) error {
+	for _, name := range []string{"replay.log", "metrics.jsonl", "run.json"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("--restart: %w", err)
+		}
+	}
+	return nil
 }
 
 // quiet carries an error's identity without its words.
