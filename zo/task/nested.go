@@ -16,6 +16,7 @@ import (
 // errors name the row of the file.
 func flatten(t *Table, columns []string, each func(get func(column string) string, add func(values ...string)) error) (*Table, error) {
 	out := &Table{Name: t.Name, Columns: columns}
+	size := 0 // of all values: a text stands once in the file, and in every row made of it
 	for i := range t.Rows {
 		r := &t.Rows[i]
 		get := func(column string) string {
@@ -24,9 +25,19 @@ func flatten(t *Table, columns []string, each func(get func(column string) strin
 			}
 			return ""
 		}
-		err := each(get, func(values ...string) { out.Rows = append(out.Rows, Row{Line: r.Line, Values: values}) })
+		err := each(get, func(values ...string) {
+			for _, v := range values {
+				size += len(v)
+			}
+			if size <= MaxBytes {
+				out.Rows = append(out.Rows, Row{Line: r.Line, Values: values})
+			}
+		})
 		if err != nil {
 			return nil, fmt.Errorf("%s: row %d: %w", t.Name, i+1, err)
+		}
+		if size > MaxBytes {
+			return nil, fmt.Errorf("%s: row %d: the questions with their texts are more than %d bytes", t.Name, i+1, MaxBytes)
 		}
 		if len(out.Rows) > MaxRows {
 			return nil, fmt.Errorf("%s: more than %d questions", t.Name, MaxRows)
@@ -119,20 +130,28 @@ func expandReCoRD(t *Table) (*Table, error) {
 		}
 		text := []rune(passage.Text) // places count characters
 		var entities []string
+		seen, size := map[string]bool{}, 0
 		for i, e := range passage.Entities {
 			if e.Start < 0 || e.End < e.Start || e.End >= len(text) {
 				return fmt.Errorf("passage: entity %d lies at %d to %d of a text of %d characters", i+1, e.Start, e.End, len(text))
 			}
-			if s := string(text[e.Start : e.End+1]); !slices.Contains(entities, s) {
-				entities = append(entities, s)
+			s := string(text[e.Start : e.End+1])
+			if seen[s] {
+				continue
 			}
+			seen[s] = true
+			if size += len(s); size > MaxField {
+				return fmt.Errorf("passage: its entities have more than %d bytes", MaxField)
+			}
+			entities = append(entities, s)
 		}
+		list := jsonList(entities)
 		for _, q := range qas {
 			var answers []string
 			for _, a := range q.Answers {
 				answers = append(answers, a.Text)
 			}
-			add(passage.Text, q.Query, jsonList(entities), jsonList(answers))
+			add(passage.Text, q.Query, list, jsonList(answers))
 		}
 		return nil
 	})

@@ -128,6 +128,23 @@ func TestTaskErrors(t *testing.T) {
 	}
 }
 
+// TestNestedBounds has small files whose rows would not be: a long passage under
+// many questions, and entities that are nearly all of it.
+func TestNestedBounds(t *testing.T) {
+	long := strings.Repeat("x", 1<<18)
+	many := strings.Repeat(`{"question":"q","answers":[{"text":"a","label":0},{"text":"b","label":1}]},`, 1000)
+	for _, c := range []struct{ task, text, want string }{
+		{"multirc", `{"passage":{"text":"` + long + `","questions":[` + many[:len(many)-1] + `]}}`, "row 1: the questions with their texts are more than 268435456 bytes"},
+		{"record", `{"passage":{"text":"` + long + `","entities":[{"start":0,"end":262000},{"start":0,"end":262001},{"start":0,"end":262002},` +
+			`{"start":0,"end":262003},{"start":0,"end":262004}]},"qas":[]}`, "row 1: passage: its entities have more than 1048576 bytes"},
+	} {
+		_, err := Build(jsonl(t, c.text), nil, &words{}, Options{Task: c.task, Window: 64})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want ...%s...", c.task, err, c.want)
+		}
+	}
+}
+
 func TestReadJSON(t *testing.T) {
 	for text, want := range map[string]string{
 		`[{"a":1},{"a":"x","b":[2]}]`:                  `[a b] [1 ] [x [2]]`,
