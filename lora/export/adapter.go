@@ -7,6 +7,7 @@
 package export
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -72,7 +73,17 @@ func Adapter(w io.Writer, c *lora.Checkpoint, a *peft.Adapter) error {
 func modulesOf(c *lora.Checkpoint, a *peft.Adapter) (map[string]*peft.Module, error) {
 	mods := map[string]*peft.Module{}
 	for i := range a.Modules {
-		mods[a.Modules[i].Name] = &a.Modules[i]
+		m := &a.Modules[i]
+		if m.Name == lora.HeadName {
+			if zero(m.A) || zero(m.B) {
+				continue // it changes nothing
+			}
+			return nil, errors.New("export: a LoRA on the output head cannot be written as GGUF; train with --estimator prge, or export peft")
+		}
+		mods[m.Name] = m
+	}
+	if len(mods) == 0 {
+		return nil, errors.New("export: the adapter changes nothing")
 	}
 	left := len(mods)
 	for _, t := range c.GGUFTensors() {
@@ -87,6 +98,10 @@ func modulesOf(c *lora.Checkpoint, a *peft.Adapter) (map[string]*peft.Module, er
 		return nil, fmt.Errorf("export: %d of the adapter's %d modules are not in this model", left, len(mods))
 	}
 	return mods, nil
+}
+
+func zero(v []float32) bool {
+	return !slices.ContainsFunc(v, func(x float32) bool { return x != 0 })
 }
 
 // ReadAdapter reads a GGUF adapter for the model c.

@@ -171,7 +171,7 @@ func weights(t *testing.T, c *lora.Checkpoint) map[string][]float32 {
 
 // TestHostile reads adapters that are not what they say.
 func TestHostile(t *testing.T) {
-	_, c, a := tiny(t)
+	f, c, a := tiny(t)
 	var good bytes.Buffer
 	if err := Adapter(&good, c, a); err != nil {
 		t.Fatal(err)
@@ -216,6 +216,20 @@ func TestHostile(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	head := peft.Module{Name: lora.HeadName, In: c.Config.Dim, Out: c.Config.Vocab, Rank: 1, Alpha: 1, A: make([]float32, c.Config.Dim), B: make([]float32, c.Config.Vocab)}
+	head.B[3] = 1
+	a.Modules = append(a.Modules, head)
+	var without bytes.Buffer
+	if err := Adapter(&without, c, a); err != nil || !bytes.Equal(without.Bytes(), good.Bytes()) {
+		t.Errorf("with a head that changes nothing: %v, %d bytes, without it %d", err, without.Len(), good.Len())
+	}
+	head.A[0] = 1
+	for _, err := range []error{Adapter(&bytes.Buffer{}, c, a), Merged(t.Context(), &bytes.Buffer{}, f, c, a, gguf.F16, nil)} {
+		if err == nil || !strings.Contains(err.Error(), "a LoRA on the output head") {
+			t.Errorf("a head: %v", err)
+		}
+	}
+	a.Modules = a.Modules[:6]
 	a.Modules[0].Out *= 2
 	a.Modules[0].B = append(a.Modules[0].B, a.Modules[0].B...)
 	if err := Adapter(&bytes.Buffer{}, c, a); err == nil || !strings.Contains(err.Error(), "in this model") {
