@@ -42,6 +42,9 @@ func (s *Session) build(t *rpc.Task, p buildParams) (map[string]any, error) {
 		s.data = &dataset{kind: task.KindCompletion, train: &split{}, window: window, cachedTop: -1} // scored over the vocabulary
 		defer s.closeData()
 	}
+	if p.Estimator == "" || p.Estimator == auto { // a head alone is no program to train with
+		p.Estimator = "prge"
+	}
 	c, err := s.normalise(p.trainParams)
 	if err != nil {
 		return nil, err

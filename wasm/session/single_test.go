@@ -5,11 +5,37 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"tabtune/engine"
 	"tabtune/engine/pte"
 )
+
+// TestBuildDefault has labelled data open and asks for nothing: the program is one
+// to train adapters with, as prge does by default.
+func TestBuildDefault(t *testing.T) {
+	for _, estimator := range []string{"", "auto"} {
+		c := tiny(t, "int8")
+		out := filepath.Join(t.TempDir(), "p.pte")
+		var r struct{ Replicas int }
+		c.getTask("build", params{"out": out, "estimator": estimator}, &r)
+		file, err := pte.Decode(bytes.NewReader([]byte(read(t, out))), out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.Index(methodNames(file), "forward")
+		if i < 0 {
+			t.Fatalf("%q: methods %q", estimator, methodNames(file))
+		}
+		plan := file.Plans[i]
+		seeds := plan.Values[plan.Inputs[3]].(*pte.Tensor)
+		rows := plan.Values[plan.Inputs[1]].(*pte.Tensor)
+		if len(plan.Inputs) != 7 || seeds.Sizes[0] != 4 || rows.Sizes[0] != 4*8 || r.Replicas != 8 {
+			t.Errorf("%q: %d inputs, %v seeds, %v rows, %d copies; want 7, 4, 32 and 8", estimator, len(plan.Inputs), seeds.Sizes, rows.Sizes, r.Replicas)
+		}
+	}
+}
 
 // TestBuildSingle compares a program with its weights in it with the one that has them beside it.
 func TestBuildSingle(t *testing.T) {
