@@ -1,6 +1,7 @@
 package session
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -160,6 +161,10 @@ func (s *Session) replayAdapter(t *rpc.Task, p replayParams) (map[string]any, er
 	}
 	if len(log.Config.Modules) == 0 {
 		return nil, invalid("%s: the run fitted a label head and has no steps to repeat; its adapter folder holds the head", p.Path)
+	}
+	var was extra
+	if json.Unmarshal(log.Config.Extra, &was) == nil && was.Head { // a foreign log's extra may be anything
+		return nil, invalid("%s: the run trained under a label head, which the log does not hold; its adapter folder holds both", p.Path)
 	}
 	spec, err := specOf(m, &log.Config)
 	if err != nil {

@@ -149,6 +149,7 @@ func TestAuto(t *testing.T) {
 	if err != nil || len(log.Records) != 4 {
 		t.Fatal(len(log.Records), err)
 	}
+	c.fails("adapter.replay", params{"path": filepath.Join(whole, "replay.log")}, "invalid_params", "label head")
 	var st runState
 	if err := json.Unmarshal([]byte(read(t, filepath.Join(whole, "run.json"))), &st); err != nil {
 		t.Fatal(err)

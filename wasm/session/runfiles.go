@@ -264,7 +264,7 @@ func (u *run) restore(log *replay.Log) error {
 		return err
 	}
 	u.step = len(log.Records)
-	u.waited = u.step/u.c.EvalEvery - best/u.c.EvalEvery
+	u.waited = f.state.Step/u.c.EvalEvery - best/u.c.EvalEvery // the step evaluated last counts, evalStep below counts its own
 	u.rows += int64(u.step) * u.c.perStep()
 	if f.state.Step > 0 { // with what the head took, which is again in before
 		u.before = time.Duration(f.state.Seconds * float64(u.step) / float64(f.state.Step) * float64(time.Second))

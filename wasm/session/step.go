@@ -149,12 +149,17 @@ func (u *run) findEps() error {
 	slopes := make([][]float64, len(candidates))
 	for k, eps := range candidates {
 		u.c.Eps = eps
-		losses, err := u.losses(items, seeds)
-		if err != nil {
-			return err
-		}
 		coefs := make([]float32, len(seeds))
-		if err := u.c.est.Coefficients(coefs, losses, 1, eps); err != nil {
+		losses, err := u.losses(items, seeds)
+		if err == nil {
+			err = u.c.est.Coefficients(coefs, losses, 1, eps)
+		}
+		var diverged *zo.Diverged
+		if errors.As(err, &diverged) && k > 0 { // too large, and so are those after it
+			candidates, slopes = candidates[:k], slopes[:k]
+			break
+		}
+		if err != nil {
 			return err
 		}
 		for _, c := range coefs {
