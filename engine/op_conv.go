@@ -221,7 +221,7 @@ func init() {
 		if g == nil {
 			return
 		}
-		if want := g.outSizes(); numel(want) != grad.n || grad.dim() != x.dim() {
+		if want := g.outSizes(); numel64(want) != int64(grad.n) || grad.dim() != x.dim() {
 			c.failArg(0, "has sizes %v, want %v", grad.sizes, want)
 			return
 		}

@@ -82,7 +82,7 @@ func init() {
 			}
 			tokens, heads, dim, scale := int32(q.sizes[0]), int32(q.sizes[1]), int32(q.sizes[2]), float32(c.Float(4))
 			w, kw := heads*dim, int32(k.sizes[1])
-			if tokens > 3 && fromZero(c.loadI64(at)) { // a prompt: blocks of it at once
+			if tokens > 3 && dim <= 1024 && fromZero(c.loadI64(at)) { // a prompt: blocks of it at once
 				c.dev().F32Attention(c.Out().addr, w, q.addr, w, k.addr, kw, c.T(2).addr, kw, 1, tokens, heads, kw/dim, dim, scale, 1)
 			} else {
 				c.dev().F32AttentionCached(c.Out().addr, w, q.addr, w, k.addr, kw, c.T(2).addr, kw, at.addr, tokens, int32(k.sizes[0]), heads, kw/dim, dim, scale)

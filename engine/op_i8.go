@@ -131,7 +131,11 @@ func quantizeRowsRef(c *Call) {
 		k := x.len() / rows
 		var lo, hi float32
 		for _, v := range x.f[r*k : (r+1)*k] {
-			lo, hi = min(lo, float32(v)), max(hi, float32(v))
+			if x := float32(v); x < lo { // a NaN is neither, as in the kernel
+				lo = x
+			} else if x > hi {
+				hi = x
+			}
 		}
 		scale := float32(1)
 		if lo != hi {

@@ -33,40 +33,53 @@ func init() {
 		return nil
 	}, Shape: func(c *Call) { c.shapeLater(0, c.T(0).dim()) }, Ref: func(c *Call) {
 		in := c.In(c.T(0))
-		var at []int64
-		idx := make([]int, len(in.sizes))
 		count := 0
+		for k := range in.len() {
+			if in.at(k) != 0 {
+				count++
+			}
+		}
+		c.Resize(c.Out(), count, len(in.sizes)) // before anything of that size is made
+		if c.failed() {
+			return
+		}
+		at := make([]int64, 0, count*len(in.sizes))
+		idx := make([]int, len(in.sizes))
 		each(in.sizes, idx, func(k int) {
 			if in.at(k) == 0 {
 				return
 			}
-			count++
 			for _, i := range idx {
 				at = append(at, int64(i))
 			}
 		})
-		c.Resize(c.Out(), count, len(in.sizes))
-		if !c.failed() {
-			c.Put(c.Out(), &array{dtype: I64, sizes: c.Out().sizes, i: at})
-		}
+		c.Put(c.Out(), &array{dtype: I64, sizes: c.Out().sizes, i: at})
 	}})
 	Register(Op{Name: "aten::masked_select.out", Check: checkMask(1), Shape: func(c *Call) {
-		c.broadcast(c.T(0), c.T(1))
+		if sizes := c.broadcast(c.T(0), c.T(1)); numel64(sizes) > math.MaxInt32 {
+			c.Fail("a mask for %v elements", sizes)
+		}
 		c.shapeLater(0)
 	}, Ref: func(c *Call) {
 		in, mask := c.T(0), c.In(c.T(1))
-		b, e := c.Bytes(in), in.elem
 		sizes := c.broadcast(in, c.T(1))
-		var picked []byte
-		walk(sizes, func(off []int) {
-			if mask.i[off[1]] != 0 {
-				picked = append(picked, b[off[0]*e:(off[0]+1)*e]...)
-			}
-		}, broadcastStrides(in.sizes, sizes), broadcastStrides(mask.sizes, sizes))
-		c.Resize(c.Out(), len(picked)/e)
-		if !c.failed() {
-			c.PutBytes(c.Out(), picked)
+		each := func(f func(k int)) {
+			walk(sizes, func(off []int) {
+				if mask.i[off[1]] != 0 {
+					f(off[0])
+				}
+			}, broadcastStrides(in.sizes, sizes), broadcastStrides(mask.sizes, sizes))
 		}
+		count := 0
+		each(func(int) { count++ })
+		c.Resize(c.Out(), count) // before anything of that size is made
+		if c.failed() {
+			return
+		}
+		b, e := c.Bytes(in), in.elem
+		picked := make([]byte, 0, count*e)
+		each(func(k int) { picked = append(picked, b[k*e:(k+1)*e]...) })
+		c.PutBytes(c.Out(), picked)
 	}})
 	Register(Op{Name: "aten::masked_scatter.out", Check: func(g *Graph, n *Node) error {
 		if a, b := g.Values[n.Args[0]], g.Values[n.Args[2]]; a.DType != b.DType {

@@ -170,6 +170,17 @@ func init() {
 		for i := 3; i <= 4; i++ {
 			if !c.None(i) && !(c.Float(i) > 0) {
 				c.failArg(i, "is %v", c.Float(i))
+				return
+			}
+		}
+		for d := range 2 { // a small scale makes every filter as wide as the image
+			if c.None(3) || c.None(4) {
+				break
+			}
+			width := min(float64(in.sizes[2+d]), 2*max(1/c.Float(3+d), 1)+2)
+			if float64(want[d])*width > 1<<26 {
+				c.failArg(3+d, "is %v: filters of %.0f weights for %d results", c.Float(3+d), width, want[d])
+				return
 			}
 		}
 		resize(c, [2]int(want))

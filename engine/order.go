@@ -57,7 +57,7 @@ func (c *Call) runKernel() bool {
 	if op.Kernel == nil || c.m.p.opt.Reference {
 		return false
 	}
-	if op.AnyOrder || !c.n.permuted {
+	if op.AnyOrder || !c.n.permuted && !c.m.moved { // a move can bring a tensor of another order
 		return op.Kernel(c)
 	}
 	type use struct{ reads, writes bool }

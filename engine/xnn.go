@@ -208,11 +208,14 @@ func (b *xnnBuilder) temp(dt DType, sizes ...int) int {
 // like adds a computed tensor with the sizes of value v.
 func (b *xnnBuilder) like(v int, dt DType) int { return b.temp(dt, b.g.Values[v].Sizes...) }
 
-// bound makes a node.
+// bound makes a node; nil where it fails.
 func (b *xnnBuilder) bound(op string, args ...int) *Node {
 	n, err := b.g.NewNode(op, args...)
-	if err != nil && b.err == nil {
-		b.err = err
+	if err != nil {
+		if b.err == nil {
+			b.err = err
+		}
+		return nil
 	}
 	n.Index = b.index
 	return n

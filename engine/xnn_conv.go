@@ -28,8 +28,8 @@ func (b *xnnBuilder) conv(n *pte.XNNNode) {
 	if b.err != nil {
 		return
 	}
-	if len(x.Dims) != 4 || len(w.Dims) != 4 {
-		b.fail("image of %v and filter of %v, want four dimensions", x.Dims, w.Dims)
+	if len(x.Dims) != 4 || len(w.Dims) != 4 || len(out.Dims) != 4 {
+		b.fail("image of %v, filter of %v and result of %v, want four dimensions", x.Dims, w.Dims, out.Dims)
 		return
 	}
 	if !xnnFloat(x.DType) {
@@ -90,6 +90,10 @@ func (b *xnnBuilder) pool(n *pte.XNNNode, x, out *xnnValue) {
 			b.fail("pooling of %s", x.DType)
 			return
 		}
+		if n.Clamp && !xnnFloat(out.DType) {
+			b.fail("bounds of pooled %s", out.DType)
+			return
+		}
 		b.clamped(n, out, func(to int) { b.node("tabtune::pool2d_nhwc.out", x.at, b.windowArg(&n.Window), b.g.AddBool(false), to) })
 	case pte.XNNAvgPooling2d:
 		b.real(n, x, out, func(from, to int) {
@@ -102,7 +106,7 @@ func (b *xnnBuilder) pool(n *pte.XNNNode, x, out *xnnValue) {
 		}
 		r := int64(len(x.Dims))
 		keep := n.Flags&pte.XNNKeepDims != 0
-		if x.DType == pte.XNNQInt8 && out.DType == pte.XNNQInt8 && b.dynamic == pte.Static {
+		if x.DType == pte.XNNQInt8 && out.DType == pte.XNNQInt8 && b.dynamic == pte.Static && !n.Clamp {
 			b.mean8(x, out, keep)
 			return
 		}

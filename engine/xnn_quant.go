@@ -71,6 +71,10 @@ func (b *xnnBuilder) real(n *pte.XNNNode, x, out *xnnValue, apply func(from, to 
 		b.clamped(n, out, func(to int) { apply(x.at, to) })
 		return
 	}
+	if n.Clamp {
+		b.fail("bounds of %s from %s", out.DType, x.DType)
+		return
+	}
 	from, to := b.dequantised(x), out.at
 	if out.DType != pte.XNNF32 {
 		to = b.like(out.at, F32)
@@ -294,6 +298,10 @@ func (b *xnnBuilder) weight8(w *xnnValue) int {
 	v := b.g.Values[w.at]
 	if v.Role != RoleConst {
 		b.fail("the filter is not a constant")
+		return w.at
+	}
+	if numel64(w.Dims) == 0 { // its other sizes are bounded by no data
+		b.fail("empty filter of %v", w.Dims)
 		return w.at
 	}
 	if w.DType != pte.XNNQCInt4 && w.DType != pte.XNNQBInt4 {

@@ -152,7 +152,7 @@ void qs8_dwconv(void *y, void *x, void *weight, void *bias, void *scale, void *w
                 int32_t c, int32_t x_zero, int32_t zero, int32_t lo, int32_t hi) {
   image_args g = {y, x, weight, bias, scale, {0}, h, w, c, x_zero, zero, lo, hi};
   memcpy(&g.w, window, sizeof g.w);
-  parallel_for(depthwise_body, &g, n * g.w.oh, 1 + 50000 / (1 + g.w.kh * g.w.kw * g.w.ow * c));
+  parallel_for(depthwise_body, &g, n * g.w.oh, tt_row_grain(&g.w, c));
 }
 
 static void max_pool_body(const void *args, int32_t begin, int32_t end) {
@@ -185,5 +185,5 @@ static void max_pool_body(const void *args, int32_t begin, int32_t end) {
 void i8_max_pool(void *y, void *x, void *window, int32_t n, int32_t h, int32_t w, int32_t c) {
   image_args g = {y, x, 0, 0, 0, {0}, h, w, c, 0, 0, 0, 0};
   memcpy(&g.w, window, sizeof g.w);
-  parallel_for(max_pool_body, &g, n * g.w.oh, 1 + 50000 / (1 + g.w.kh * g.w.kw * g.w.ow * c));
+  parallel_for(max_pool_body, &g, n * g.w.oh, tt_row_grain(&g.w, c));
 }

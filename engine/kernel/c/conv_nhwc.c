@@ -136,16 +136,11 @@ static void depthwise_body(const void *args, int32_t begin, int32_t end) {
   }
 }
 
-TT_INLINE int32_t row_grain(const tt_window *w, int32_t channels) {
-  int64_t work = (int64_t)w->kh * w->kw * w->ow * channels;
-  return (int32_t)(1 + 50000 / (work + 1));
-}
-
 void f32_dwconv(void *y, void *x, void *weight, void *bias, void *window, int32_t n, int32_t h, int32_t w, int32_t c,
                 int32_t multiplier, float lo, float hi) {
   image_args g = {y, x, weight, bias, {0}, h, w, c, multiplier, 0, lo, hi};
   memcpy(&g.w, window, sizeof g.w);
-  parallel_for(depthwise_body, &g, n * g.w.oh, row_grain(&g.w, c * multiplier));
+  parallel_for(depthwise_body, &g, n * g.w.oh, tt_row_grain(&g.w, c * multiplier));
 }
 
 static TT_NOINLINE void pool_pixel(const image_args *g, float *out, const float *corner, int32_t rows, int32_t cols) {
@@ -197,5 +192,5 @@ static void pool_body(const void *args, int32_t begin, int32_t end) {
 void f32_pool(void *y, void *x, void *window, int32_t n, int32_t h, int32_t w, int32_t c, int32_t mean) {
   image_args g = {y, x, 0, 0, {0}, h, w, c, 1, mean, 0, 0};
   memcpy(&g.w, window, sizeof g.w);
-  parallel_for(pool_body, &g, n * g.w.oh, row_grain(&g.w, c));
+  parallel_for(pool_body, &g, n * g.w.oh, tt_row_grain(&g.w, c));
 }

@@ -87,12 +87,16 @@ static int32_t thread_id(void) {
 // The scratch areas of workers lie behind the module's data, for as many threads as there were first: half a megabyte
 // each, which few machines need 31 of.
 static uint32_t reserved = 1;
+static uint32_t fixed;  // the heap begins where reserved says: no more threads can be had
 
 TT_INLINE uintptr_t worker_scratch(uint32_t tid) {
   return (((uintptr_t)&__heap_base + 63) & ~(uintptr_t)63) + (tid - 1) * (uintptr_t)TT_SCRATCH_BYTES;
 }
 
-int32_t heap_base(void) { return (int32_t)worker_scratch(reserved); }
+int32_t heap_base(void) {
+  fixed = 1;
+  return (int32_t)worker_scratch(reserved);
+}
 
 void *tt_scratch(void) {
   int32_t tid = thread_id();
@@ -116,7 +120,7 @@ int32_t worker_stack(int32_t tid) {
 
 int32_t threads_set(int32_t n) {
   n = tt_max32(1, tt_min32(n, TT_MAX_THREADS));
-  if (reserved == 1 && n > 1) {
+  if (!fixed && reserved == 1 && n > 1) {
     uintptr_t pages = (worker_scratch((uint32_t)n) + 65535) / 65536, have = __builtin_wasm_memory_size(0);
     if (have < pages && __builtin_wasm_memory_grow(0, pages - have) == (uintptr_t)-1) {
       return 1;
