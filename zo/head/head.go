@@ -63,6 +63,9 @@ type Options struct {
 	Intercept bool
 	Folds     int       // of the cross-validation; 5 when 0
 	Lambdas   []float64 // tried from the first on; Lambdas() when nil
+	// Progress, unless nil, is called after every fold's fit, at most Folds times
+	// len(Lambdas) times. An error of it ends the search and is returned as it is.
+	Progress func() error
 }
 
 // Lambdas are the penalties tried, strongest first: each fit starts from the one
@@ -101,6 +104,11 @@ func Choose(d *Data, o Options) (*Model, Score, error) {
 			loss, hits := s.held(d, folds, f)
 			sum.Loss += loss
 			sum.Accuracy += hits
+			if o.Progress != nil {
+				if err := o.Progress(); err != nil {
+					return nil, Score{}, err
+				}
+			}
 		}
 		sum.Loss /= float64(len(d.Y))
 		sum.Accuracy /= float64(len(d.Y))
@@ -147,16 +155,23 @@ func (m *Model) Evaluate(d *Data) Score {
 
 // nll is -log softmax(logits)[y], and whether y has the first largest logit.
 func nll(logits []float64, y int) (float64, bool) {
-	best, sum := 0, 0.0
+	top, log := normaliser(logits)
+	return log - (logits[y] - logits[top]), top == y
+}
+
+// normaliser returns the place of the first largest logit, and the logarithm of
+// the sum of all exponentials when that one is 1.
+func normaliser(logits []float64) (top int, log float64) {
 	for k, l := range logits {
-		if l > logits[best] {
-			best = k
+		if l > logits[top] {
+			top = k
 		}
 	}
+	var sum float64
 	for _, l := range logits {
-		sum += math.Exp(l - logits[best])
+		sum += math.Exp(l - logits[top])
 	}
-	return math.Log(sum) - (logits[y] - logits[best]), best == y
+	return top, math.Log(sum)
 }
 
 // deal gives every row its fold.

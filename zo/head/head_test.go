@@ -2,6 +2,7 @@ package head
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -132,6 +133,20 @@ func TestChooseRefuses(t *testing.T) {
 		if _, _, err := Choose(d, o); err == nil {
 			t.Errorf("%+v: fitted", o)
 		}
+	}
+}
+
+// TestInterrupt stops a search after its third fit.
+func TestInterrupt(t *testing.T) {
+	stop, n := errors.New("stop"), 0
+	_, _, err := Choose(made(20, 3, 2, 1, 4), Options{Progress: func() error {
+		if n++; n == 3 {
+			return stop
+		}
+		return nil
+	}})
+	if err != stop || n != 3 {
+		t.Errorf("%v after %d fits", err, n)
 	}
 }
 

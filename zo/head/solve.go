@@ -126,12 +126,10 @@ func (s *solver) objective(p, g []float64, lambda float64) float64 {
 	for i, y := range s.y {
 		x := s.row(i)
 		s.scores(p, x)
-		l, _ := nll(s.logits, y)
-		loss += l
+		top, log := normaliser(s.logits)
+		loss += log - (s.logits[y] - s.logits[top])
 		for c := range s.k {
-			// nll(logits, c) is -log of the probability of c.
-			away, _ := nll(s.logits, c)
-			r := math.Exp(-away)
+			r := math.Exp(-(log - (s.logits[c] - s.logits[top]))) // the probability of c
 			if c == y {
 				r--
 			}
