@@ -172,6 +172,11 @@ func (s *Session) evaluate(t *rpc.Task, r *runner, set []item, answers int) (sco
 	if math.IsNaN(sc.Loss) || math.IsInf(sc.Loss, 0) {
 		sc.Loss = math.MaxFloat64 // JSON has no infinity; worse than any other
 	}
+	for i := range preds {
+		if l := &preds[i].Loss; math.IsNaN(*l) || math.IsInf(*l, 0) {
+			*l = math.MaxFloat64
+		}
+	}
 	if p := sc.Perplexity; p != nil && !(*p <= math.MaxFloat64) {
 		*p = math.MaxFloat64
 	}

@@ -120,6 +120,9 @@ func (u *run) headStage() error {
 			u.res.Best, u.res.Head = sc, &info
 			u.best = bestState{head: h, classifier: c}
 		}
+		if u.files != nil && u.files.resumed != nil { // metrics.jsonl has it already
+			return u.t.Emit(evalEvent{"eval", sc, best})
+		}
 		return u.emitEval(sc, best)
 	}
 	u.headInfo = info
@@ -174,9 +177,10 @@ func (u *run) headLayer(x []float32, items []item, top int) (int, error) {
 		if u.s.model.ckpt.Config.Layers-top+l == 0 {
 			continue // the embedding
 		}
-		_, cv, err := head.Choose(u.state(x, items, l), head.Options{Intercept: true, Folds: min(3, len(items)), Lambdas: []float64{300}})
+		_, cv, err := choose(u.state(x, items, l), head.Options{Intercept: true, Folds: min(3, len(items)), Lambdas: []float64{300}},
+			func(int64, int64) error { return progress(int64(l), int64(top)) })
 		if err != nil {
-			return 0, invalid("%v", err)
+			return 0, err
 		}
 		if at < 0 || cv.Loss < best {
 			best, at = cv.Loss, l
@@ -188,12 +192,29 @@ func (u *run) headLayer(x []float32, items []item, top int) (int, error) {
 	return at, nil
 }
 
+// choose is head.Choose, interrupted when progress, called with the fits done and
+// the most there can be, says so.
+func choose(d *head.Data, o head.Options, progress func(done, total int64) error) (*head.Model, head.Score, error) {
+	var done int64
+	var stop error
+	o.Progress = func() error {
+		done++
+		stop = progress(done, int64(o.Folds*len(o.Lambdas)))
+		return stop
+	}
+	m, cv, err := head.Choose(d, o)
+	if err != nil && stop == nil {
+		err = invalid("%v", err)
+	}
+	return m, cv, err
+}
+
 func (u *run) fitState(x []float32, items []item, at int) (*head.Model, headInfo, error) {
 	c := &u.s.model.ckpt.Config
 	top := (len(x)/len(items)/c.Dim - 1) / 2
-	m, cv, err := head.Choose(u.state(x, items, at), head.Options{Intercept: at != top, Folds: min(5, len(items))})
+	m, cv, err := choose(u.state(x, items, at), head.Options{Intercept: at != top, Folds: min(5, len(items)), Lambdas: head.Lambdas()}, u.s.paced(u.t, "progress", "head"))
 	if err != nil {
-		return nil, headInfo{}, invalid("%v", err)
+		return nil, headInfo{}, err
 	}
 	return m, headInfo{Layer: c.Layers - top + at, Lambda: m.Lambda, Rows: len(items), Accuracy: cv.Accuracy, Loss: cv.Loss}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"tabtune/lora"
@@ -78,6 +79,19 @@ func TestHead(t *testing.T) {
 	}
 }
 
+// TestHeadOneRow has too few rows to fit a head to.
+func TestHeadOneRow(t *testing.T) {
+	c := tiny(t, "int8")
+	_, data := tinyFiles(t)
+	c.must("data.open", merge(dataOf(data), params{"trainRows": 1}))
+	c.fails("train", params{"estimator": "head"}, "invalid_params", "head needs 2")
+	var res trainResult
+	c.getTask("train", params{"steps": 1, "layers": 1}, &res)
+	if res.Steps != 1 || res.Head != nil {
+		t.Errorf("%+v", res)
+	}
+}
+
 // TestHeadFiles reads both kinds of adapter, and one replaces the other.
 func TestHeadFiles(t *testing.T) {
 	c := tiny(t, "f32")
@@ -115,6 +129,21 @@ func TestHeadFiles(t *testing.T) {
 	}
 	c.get("adapter.load", params{"path": dir}, &struct{}{})
 	c.must("eval", params{})
+	for _, v := range [][]float32{a.peft.Modules[0].A, a.peft.Modules[0].B} { // logits that overflow
+		for i := range v {
+			v[i] = 3e38
+		}
+	}
+	if err := writeAdapter(dir, a, labels); err != nil {
+		t.Fatal(err)
+	}
+	c.get("adapter.load", params{"path": dir}, &struct{}{})
+	c.getTask("eval", params{}, &ev)
+	for _, p := range append(ev.Predictions, prediction{Loss: ev.Loss}) {
+		if p.Loss != math.MaxFloat64 {
+			t.Fatalf("%+v, want the largest number there is", p)
+		}
+	}
 	a.peft.Modules[0].Out, a.peft.Modules[0].B = 5, make([]float32, 5)
 	if err := writeAdapter(dir, a, labels); err != nil {
 		t.Fatal(err)
@@ -168,6 +197,15 @@ func TestAuto(t *testing.T) {
 		}
 		c.get("task.stop", params{"task": id}, &struct{}{})
 		c.must("train", p)
+		heads := 0 // evaluations before the first step: zero-shot and two heads
+		for _, line := range strings.Split(read(t, filepath.Join(out, "metrics.jsonl")), "\n") {
+			if strings.Contains(line, `"type":"eval","step":0,`) {
+				heads++
+			}
+		}
+		if heads != 3 {
+			t.Errorf("stopped at %v: %d evaluations before the first step, want 3", events[at]["type"], heads)
+		}
 		sameArtefacts(t, "stopped at "+events[at]["type"].(string), want, files(out))
 		if t.Failed() {
 			return

@@ -69,13 +69,16 @@ const (
 	headOnly = "head"
 )
 
+// headExamples is how few rows can be cross-validated.
+const headExamples = 2
+
 // rateGiven says whether the learning rate is a number.
 func (p *trainParams) rateGiven() bool {
 	return len(p.LR) > 0 && string(p.LR) != `"auto"` && string(p.LR) != "null"
 }
 
 // automatic settles the estimator where none was named. Whoever gives one of its
-// knobs wants the estimator that they belong to. Otherwise, with labels, the head
+// knobs wants the estimator that they belong to. Otherwise, with labels on two rows or more, the head
 // is fitted first (true), and what was given as steps, rows or minutes is spent
 // under it, as long as that helps; without any of them the head is all.
 func (p *trainParams) automatic(d *dataset) (withHead bool) {
@@ -89,7 +92,7 @@ func (p *trainParams) automatic(d *dataset) (withHead bool) {
 	}
 	// Other rows for every query learn most from a row (make study).
 	p.Estimator, p.Queries, p.Batch = "rows", 64, 1
-	if d.kind != task.KindLabels {
+	if d.kind != task.KindLabels || len(d.train.examples) < headExamples {
 		p.Queries = 16 // an example is several rows, or long ones
 		return false
 	}
@@ -113,6 +116,9 @@ func (p *trainParams) checkHead() error {
 func (s *Session) normaliseHead(m *model, d *dataset, p trainParams) (*runConfig, error) {
 	if d.kind != task.KindLabels {
 		return nil, invalid("estimator: head needs data with labels")
+	}
+	if n := len(d.train.examples); n < headExamples {
+		return nil, invalid("estimator: head needs %d training rows, there is %d", headExamples, n)
 	}
 	c := &runConfig{trainParams: p, head: true, lr: 1}
 	c.Steps, c.Rows, c.Minutes, c.EvalEvery = 0, 0, 0, 1
