@@ -90,4 +90,24 @@ func TestPatience(t *testing.T) {
 	if res.Steps != 6 || res.Best.Step != 0 {
 		t.Errorf("%+v", res)
 	}
+	// Stopped in the validation after step 4, which is logged, it ends there too.
+	p := small(params{"lr": 1e-30, "steps": 50, "evalEvery": 2, "patience": 3, "out": t.TempDir(), "resume": true})
+	id := c.start("train", p)
+	for step := 0.0; ; {
+		e := c.next(id)
+		if e == nil {
+			t.Fatal("the run ended early")
+		}
+		if e["type"] == "step" {
+			step = e["step"].(float64)
+		}
+		if step == 4 && e["type"] == "progress" {
+			break
+		}
+	}
+	c.get("task.stop", params{"task": id}, &struct{}{})
+	c.getTask("train", p, &res)
+	if res.Steps != 6 {
+		t.Errorf("continued: %d steps, want 6", res.Steps)
+	}
 }
