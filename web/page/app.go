@@ -313,6 +313,9 @@ func (a *App) refresh() error {
 			continue
 		}
 		data, err := a.client.Read(f.Path)
+		if gone(err) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -336,6 +339,12 @@ func (a *App) refresh() error {
 		}
 	})
 	return nil
+}
+
+// gone tells whether a file that was listed is there no longer, since another tab deleted it.
+func gone(err error) bool {
+	var f *ui.Failure
+	return errors.As(err, &f) && f.Code == "not_found"
 }
 
 // progress returns an event handler that shows a task's progress in the model step.

@@ -81,10 +81,14 @@ export async function list() {
   /** @param {FileSystemDirectoryHandle} dir @param {string} at */
   const walk = async (dir, at) => {
     for await (const [name, h] of dir.entries()) {
-      if (h.kind === "directory") await walk(/** @type {FileSystemDirectoryHandle} */ (h), `${at}/${name}`);
-      else {
-        const f = await /** @type {FileSystemFileHandle} */ (h).getFile();
-        files.push({ path: `${at}/${name}`, bytes: f.size, modified: f.lastModified });
+      try {
+        if (h.kind === "directory") await walk(/** @type {FileSystemDirectoryHandle} */ (h), `${at}/${name}`);
+        else {
+          const f = await /** @type {FileSystemFileHandle} */ (h).getFile();
+          files.push({ path: `${at}/${name}`, bytes: f.size, modified: f.lastModified });
+        }
+      } catch (e) { // another tab has renamed or deleted it meanwhile
+        if (/** @type {any} */ (e)?.name !== "NotFoundError") throw e;
       }
     }
   };
