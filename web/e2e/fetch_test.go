@@ -106,6 +106,14 @@ func TestFetch(t *testing.T) {
 	if refused != "page refused, engine invalid_params" {
 		t.Errorf("who may ask: %s", refused)
 	}
+	// The same name from an address is not taken for the same file.
+	must(t, b.Unfold(ctx, "catalogue"))
+	must(t, b.Set("model-url", other.URL+"/other/m.gguf"))
+	must(t, b.Click("fetch-model"))
+	_, err = b.WaitFor(ctx, "the message", nil, func(drive.State) bool { return false })
+	if p := pageError(t, err); !strings.Contains(p.Message, "m.gguf is stored already") {
+		t.Errorf("a name that is taken: %q", p.Message)
+	}
 	// A model that is stored is used again without asking anybody.
 	must(t, b.Eval(`[...document.querySelectorAll("#models .use-model")][0].click()`, nil))
 	must(t, wait(ctx, func() bool {

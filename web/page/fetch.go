@@ -15,9 +15,15 @@ import (
 	"tabtune/web/ui"
 )
 
-// OnFetch downloads the model at the address that was typed.
+// OnFetch downloads the model at the address that was typed, unless a file of its name is stored.
 func (a *App) OnFetch() {
-	go a.chain(func() error { return a.fetchModel(ui.Unfinished{URL: a.URL, SHA256: a.SHA}) })
+	go a.chain(func() error {
+		// What is stored under the name may be another file, which the hash that was typed would not be compared with.
+		if name, err := ui.ModelURL(a.URL); err == nil && a.Stored.Bytes("/models/"+name) >= 0 {
+			return fmt.Errorf("%s is stored already: use it from the list, or delete it first", name)
+		}
+		return a.fetchModel(ui.Unfinished{URL: a.URL, SHA256: a.SHA})
+	})
 }
 
 // OnCatalogue downloads a model of the catalogue.
@@ -161,6 +167,9 @@ func (a *App) unfinished(stored *ui.Stored) ([]ui.Unfinished, error) {
 			continue
 		}
 		data, err := a.client.Read(f.Path)
+		if gone(err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
