@@ -57,10 +57,8 @@ func (a *App) export(f ExportFormat) error {
 		Stopped bool  `json:"stopped"`
 		Bytes   int64 `json:"bytes"`
 	}
-	if err := a.client.Call("export.start", params, &r, a.progress()); err != nil {
-		return err
-	}
-	if err := a.release(run.ID); err != nil {
+	err := a.client.Call("export.start", params, &r, a.progress())
+	if a.releaseAfter(run.ID, &err); err != nil {
 		return err
 	}
 	if err := a.saveStored(path, name, save); err != nil {
@@ -69,8 +67,11 @@ func (a *App) export(f ExportFormat) error {
 	return a.refresh()
 }
 
-func (a *App) release(id string) error {
-	return a.client.Call("run.release", map[string]string{"run": id}, nil, nil)
+// releaseAfter gives a run back to other tabs, also when what was done with it failed: that error stays the one to show.
+func (a *App) releaseAfter(id string, err *error) {
+	if e := a.client.Call("run.release", map[string]string{"run": id}, nil, nil); *err == nil {
+		*err = e
+	}
 }
 
 // saveStored hands a stored file to the browser as a download, without reading it.

@@ -19,7 +19,7 @@ import (
 )
 
 // fineTune does everything from the model to the result. saved is a run to go on with, or nil for a new one.
-func (a *App) fineTune(saved *ui.SavedRun) error {
+func (a *App) fineTune(saved *ui.SavedRun) (err error) {
 	if a.Boot != Ready {
 		if err := a.restart(); err != nil {
 			return err
@@ -66,6 +66,7 @@ func (a *App) fineTune(saved *ui.SavedRun) error {
 		run.Steps, _ = params["steps"].(int)
 	}
 	folder := "/runs/" + run.ID
+	defer a.releaseAfter(run.ID, &err)
 	a.now(func() {
 		t := &a.Train
 		*t = TrainState{Phase: Working, Share: t.Share, Patience: t.Patience, Settings: t.Settings, Saved: t.Saved, Estimate: t.Estimate, Memory: t.Memory, Run: run, What: "Scoring the model before training"}
@@ -110,18 +111,12 @@ func (a *App) fineTune(saved *ui.SavedRun) error {
 			a.Notice = fmt.Sprintf("Ended at step %d: no better score in %d evaluations.", run.Step, a.Train.stale)
 		})
 	} else if result.Stopped {
-		if err := a.client.Call("run.release", map[string]string{"run": run.ID}, nil, nil); err != nil {
-			return err
-		}
 		a.now(func() { a.Train.Phase, a.Train.Stopped, a.Train.What = Idle, true, "" })
 		return a.refresh()
 	}
 	a.now(func() { a.Train.What, a.Out.Train = "Scoring the model after training", result })
 	after, stopped, err := a.evaluate(params["layers"])
 	if err != nil || stopped {
-		return err
-	}
-	if err := a.client.Call("run.release", map[string]string{"run": run.ID}, nil, nil); err != nil {
 		return err
 	}
 	a.now(func() {
@@ -320,10 +315,8 @@ func (a *App) saveAdapter() error {
 	folder := "/runs/" + a.Train.Run.ID + "/"
 	list := []string{"adapter/adapter_model.safetensors", "adapter/adapter_config.json", "replay.log"}
 	if a.Train.Run.Adapter != "" { // imported: written anew from what is loaded
-		if err := a.client.Call("export.start", map[string]string{"format": "peft", "path": folder + "export/peft"}, nil, nil); err != nil {
-			return err
-		}
-		if err := a.release(a.Train.Run.ID); err != nil {
+		err := a.client.Call("export.start", map[string]string{"format": "peft", "path": folder + "export/peft"}, nil, nil)
+		if a.releaseAfter(a.Train.Run.ID, &err); err != nil {
 			return err
 		}
 		list = []string{"export/peft/adapter_model.safetensors", "export/peft/adapter_config.json"}

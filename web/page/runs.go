@@ -59,7 +59,7 @@ func (a *App) Curves() *ui.Curves {
 }
 
 // openRun loads a run's adapter into its model and scores its validation rows without and with it.
-func (a *App) openRun(r *ui.SavedRun) error {
+func (a *App) openRun(r *ui.SavedRun) (err error) {
 	if a.Boot != Ready {
 		if err := a.restart(); err != nil {
 			return err
@@ -78,6 +78,7 @@ func (a *App) openRun(r *ui.SavedRun) error {
 	if err != nil {
 		return err
 	}
+	defer a.releaseAfter(r.ID, &err)
 	a.now(func() {
 		t := &a.Train
 		*t = TrainState{Phase: Working, Share: t.Share, Patience: t.Patience, Settings: t.Settings, Saved: t.Saved, Estimate: t.Estimate, Memory: t.Memory, Run: r, What: "Loading the adapter"}
@@ -103,9 +104,6 @@ func (a *App) openRun(r *ui.SavedRun) error {
 	a.now(func() { a.Train.What = "Scoring the model with the adapter" })
 	after, stopped, err := a.evaluate(params["layers"])
 	if err != nil || stopped {
-		return err
-	}
-	if err := a.release(r.ID); err != nil {
 		return err
 	}
 	a.now(func() {
