@@ -3,8 +3,9 @@
 // front: {version, files: {name: SHA-256}, policy, downloadPolicy, downloadScript}.
 
 /* global BUILD */
-const NAME = `tabtune ${BUILD.version}`;
 const SCOPE = new URL("./", location.href);
+const PREFIX = `tabtune ${SCOPE.pathname} `; // of this copy of the page: its origin may have others in other folders
+const NAME = PREFIX + BUILD.version;
 const TYPES = { html: "text/html; charset=utf-8", js: "text/javascript; charset=utf-8", css: "text/css; charset=utf-8", wasm: "application/wasm", svg: "image/svg+xml",
   png: "image/png", csv: "text/csv; charset=utf-8", jsonl: "application/jsonl", webmanifest: "application/manifest+json" };
 
@@ -34,13 +35,19 @@ async function keep(cache, name) {
   await cache.put(new URL(name, SCOPE), withHeaders(name, body, res));
 }
 
+/** Fetches all files that are not kept yet. */
+async function fill(cache) {
+  const kept = new Set((await cache.keys()).map((request) => request.url));
+  await Promise.all(Object.keys(BUILD.files).filter((name) => !kept.has(new URL(name, SCOPE).href)).map((name) => keep(cache, name)));
+}
+
 self.addEventListener("install", (event) => {
-  event.waitUntil(caches.open(NAME).then((cache) => Promise.all(Object.keys(BUILD.files).map((name) => keep(cache, name)))));
+  event.waitUntil(caches.open(NAME).then(fill));
 });
 
 self.addEventListener("activate", (event) => {
   event.waitUntil((async () => {
-    for (const name of await caches.keys()) if (name.startsWith("tabtune ") && name !== NAME) await caches.delete(name);
+    for (const name of await caches.keys()) if (name.startsWith(PREFIX) && name !== NAME) await caches.delete(name);
     await self.clients.claim();
   })());
 });
@@ -56,9 +63,31 @@ self.addEventListener("fetch", (event) => {
   if (Object.hasOwn(BUILD.files, name)) event.respondWith(answer(name, event.request));
 });
 
+/** @type {Promise<void> | null} fill under way */
+let filling = null;
+let hopeless = false; // the host has another build by now, or there is no room: everything comes from the network
+
 async function answer(name, request) {
-  const stored = await (await caches.open(NAME)).match(new URL(name, SCOPE));
+  const at = new URL(name, SCOPE);
+  const cache = await caches.open(NAME);
+  const stored = await cache.match(at);
   if (stored) return stored;
-  const res = await fetch(request); // the browser dropped the cache
+  const opens = request.mode === "navigate";
+  if (!hopeless) { // the browser dropped the cache
+    try {
+      if (opens) await keep(cache, name);
+      else await (filling ??= fill(cache).finally(() => { filling = null; }));
+      const kept = await cache.match(at);
+      if (kept) return kept;
+    } catch (e) {
+      if (!(e instanceof TypeError)) { // anything but no network; a part of a build is of no use
+        hopeless = true;
+        await caches.delete(NAME);
+      }
+    }
+  }
+  // From the network only where nothing of this build is left that it could be mixed with.
+  if (!opens && !hopeless && (await cache.keys()).length > 0) return Response.error();
+  const res = await fetch(request);
   return res.ok ? withHeaders(name, res.body, res) : res;
 }
