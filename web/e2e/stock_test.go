@@ -59,6 +59,9 @@ const stockScript = `async (runtimes) => {
 			out[runtime] = { error: e.message };
 		}
 	}
+	const idle = ask("train.start", { layers: 2, steps: 4, runtime: "user/idle.js" });
+	await ask("task.stop", { id: last });
+	out.idle = { error: (await idle).result.stopped ? "stopped" : "not stopped" };
 	worker.terminate();
 	return out;
 }`
@@ -77,7 +80,7 @@ func TestStockRuntime(t *testing.T) {
 	dist := filepath.Join(t.TempDir(), "dist")
 	must(t, os.CopyFS(dist, os.DirFS(fakeDist)))
 	must(t, os.Mkdir(filepath.Join(dist, "user"), 0o755))
-	for name, data := range map[string][]byte{"tabtune.wasm": module, "tiny.gguf": model, "user/executorch.mjs": []byte(moduleBuild), "user/executorch.js": []byte(plainBuild), "user/none.js": []byte("Module.onRuntimeInitialized();")} {
+	for name, data := range map[string][]byte{"tabtune.wasm": module, "tiny.gguf": model, "user/executorch.mjs": []byte(moduleBuild), "user/executorch.js": []byte(plainBuild), "user/none.js": []byte("Module.onRuntimeInitialized();"), "user/idle.js": []byte("// no build")} {
 		must(t, os.WriteFile(filepath.Join(dist, name), data, 0o644))
 	}
 	b, _ := open(t, 2*time.Minute, drive.Options{})
@@ -100,7 +103,7 @@ func TestStockRuntime(t *testing.T) {
 			t.Errorf("%s: %+v, the engine's %v", name, r, want.Losses)
 		}
 	}
-	for name, words := range map[string]string{"user/none.js": "it has no Module", "user/missing.js": "could not be started", "https://example.invalid/executorch.js": "this page's own server"} {
+	for name, words := range map[string]string{"idle": "stopped", "user/none.js": "it has no Module", "user/missing.js": "could not be started", "https://example.invalid/executorch.js": "this page's own server"} {
 		if r := got[name]; !strings.Contains(r.Error, words) {
 			t.Errorf("%s: %+v, want an error with %q", name, r, words)
 		}

@@ -3,14 +3,22 @@
 
 import { CodedError } from "./errors.js";
 
+const OPEN_MS = 60_000;
+
 export class StockBuild {
   #worker;
+  #signal;
   /** @type {Map<number, {resolve: (v: any) => void, reject: (e: Error) => void}>} */
   #waiting = new Map();
   #last = 0;
 
-  /** @param {string} address of the build's script, on this page's own origin @returns {Promise<StockBuild>} */
-  static async open(address) {
+  /**
+   * Starts a build, which has a minute to say that it is ready: a script that is no build never does.
+   * @param {string} address of the build's script, on this page's own origin
+   * @param {AbortSignal} signal ends what is waited for, then and later
+   * @returns {Promise<StockBuild>}
+   */
+  static async open(address, signal) {
     let url;
     try {
       url = new URL(address, new URL("../", import.meta.url));
@@ -20,17 +28,24 @@ export class StockBuild {
     if (url.origin !== self.location.origin || !/\.m?js$/.test(url.pathname)) {
       throw new CodedError("invalid_params", "Runtime: give the address of executorch.js (or .mjs) on this page's own server, with its .wasm beside it.");
     }
-    const b = new StockBuild();
+    const b = new StockBuild(signal);
+    const late = setTimeout(() => b.#fail(new Error(`it is not ready after ${OPEN_MS / 1000} s; is it an ExecuTorch build?`)), OPEN_MS);
     try {
       await b.#ask("open", { url: url.href });
     } catch (e) {
       b.close();
+      signal.throwIfAborted();
       throw new CodedError("runtime", `The ExecuTorch build at ${url.pathname} could not be started: ${/** @type {any} */ (e)?.message ?? e}`);
+    } finally {
+      clearTimeout(late);
     }
     return b;
   }
 
-  constructor() {
+  /** @param {AbortSignal} signal */
+  constructor(signal) {
+    this.#signal = signal;
+    signal.addEventListener("abort", this.#abort);
     this.#worker = new Worker(new URL("stock-worker.js", import.meta.url), { name: "executorch" });
     this.#worker.onmessage = ({ data: { id, result, error } }) => {
       const w = this.#waiting.get(id);
@@ -38,16 +53,22 @@ export class StockBuild {
       if (error === undefined) w?.resolve(result);
       else w?.reject(new Error(error));
     };
-    this.#worker.onerror = (e) => {
-      for (const w of this.#waiting.values()) w.reject(new Error(e.message || "its script could not be loaded"));
-      this.#waiting.clear();
-    };
+    this.#worker.onerror = (e) => this.#fail(new Error(e.message || "its script could not be loaded"));
+  }
+
+  #abort = () => this.#fail(this.#signal.reason);
+
+  /** @param {Error} why */
+  #fail(why) {
+    for (const w of this.#waiting.values()) w.reject(why);
+    this.#waiting.clear();
   }
 
   /** @param {string} op @param {any} params @param {Transferable[]} [transfer] @returns {Promise<any>} */
   #ask(op, params, transfer = []) {
     const id = ++this.#last;
     return new Promise((resolve, reject) => {
+      this.#signal.throwIfAborted();
       this.#waiting.set(id, { resolve, reject });
       this.#worker.postMessage({ id, op, ...params }, transfer);
     });
@@ -64,6 +85,7 @@ export class StockBuild {
   }
 
   close() {
+    this.#signal.removeEventListener("abort", this.#abort);
     this.#worker.terminate();
   }
 }

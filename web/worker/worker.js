@@ -149,7 +149,13 @@ function control(method, id) {
 async function runTask(method, params, emit, c) {
   const e = need();
   if (method === "train.start" && params.runtime) {
-    const stock = await StockBuild.open(String(params.runtime));
+    let stock;
+    try {
+      stock = await StockBuild.open(String(params.runtime), c.abort.signal);
+    } catch (e) {
+      if (c.abort.signal.aborted) return { stopped: true };
+      throw e;
+    }
     try {
       const own = { ...params, runtime: "/scratch/program.pte" };
       await e.files.prepare(own);
@@ -201,7 +207,9 @@ async function drive(e, method, params, emit, c, stock) {
     let worked = performance.now() - began;
     await e.files.persist();
     if (event?.type === "runtime" && stock) {
-      e.call("runtime.answer", await carryOut(event, stock, { device: (at, n) => e.deviceBytes(at, n), program: (path) => e.files.take(path) }));
+      const answer = await carryOut(event, stock, { device: (at, n) => e.deviceBytes(at, n), program: (path) => e.files.take(path) });
+      if (c.abort.signal.aborted) continue; // the error that this made is none of the run's
+      e.call("runtime.answer", answer);
       worked = performance.now() - began;
     } else if (event !== undefined) emit(event);
     if (done) return value;
