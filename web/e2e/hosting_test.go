@@ -72,7 +72,7 @@ func TestStaticHost(t *testing.T) {
 	}
 }
 
-// TestUpdate puts another build on the host: the visitor is told, and gets it when asking for it.
+// TestUpdate puts another build on the host: the visitor is told, and gets it when asking for it, but not while a run is open.
 func TestUpdate(t *testing.T) {
 	b, ctx := open(t, time.Minute, drive.Options{})
 	dist := t.TempDir()
@@ -100,6 +100,14 @@ func TestUpdate(t *testing.T) {
 	}
 	must(t, b.Run(chromedp.Reload()))
 	must(t, wait(ctx, func() bool { return state() == "offered" }))
+	must(t, b.Eval(`new Promise((held) => { navigator.locks.request("tabtune run x", () => { held(); return new Promise((r) => { window.end = r; }); }); })`, nil))
+	must(t, b.Click("update-now"))
+	must(t, wait(ctx, func() bool {
+		var text string
+		_ = b.Eval(`document.getElementById("update-text").textContent`, &text)
+		return strings.HasPrefix(text, "A run is open") && state() == "offered"
+	}))
+	must(t, b.Eval(`window.end()`, nil))
 	must(t, b.Click("update-now"))
 	must(t, wait(ctx, func() bool { return state() == "yes" }))
 }

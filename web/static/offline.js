@@ -51,6 +51,12 @@ function failed(registration) {
   });
 }
 
+/** Whether a run is open, in this tab or another one: each holds a lock. */
+async function runs() {
+  const { held = [] } = (await navigator.locks?.query()) ?? {};
+  return held.some((lock) => lock.name.startsWith("tabtune run "));
+}
+
 /** Keeps the page for use without a network, and tells when a newer one is stored. Its use is the visitor's to say: it loads the page again. */
 export async function keep() {
   const registration = await register();
@@ -60,9 +66,18 @@ export async function keep() {
     if (registration.waiting && navigator.serviceWorker.controller) notice.hidden = false;
   };
   offer();
+  registration.installing?.addEventListener("statechange", offer); // found before this program ran
   registration.addEventListener("updatefound", () => registration.installing?.addEventListener("statechange", offer));
-  document.getElementById("update-now").addEventListener("click", () => {
+  document.getElementById("update-now").addEventListener("click", async () => {
+    if (await runs()) {
+      document.getElementById("update-text").textContent = "A run is open in this tab or another one. Use the newer version when it has ended.";
+      return;
+    }
+    if (!registration.waiting) { // another tab has taken it into use
+      location.reload();
+      return;
+    }
     navigator.serviceWorker.addEventListener("controllerchange", () => location.reload(), { once: true });
-    registration.waiting?.postMessage("use");
+    registration.waiting.postMessage("use");
   });
 }
