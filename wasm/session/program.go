@@ -49,6 +49,8 @@ func (s *Session) build(t *rpc.Task, p buildParams) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Without rows nobody knows how many positions are scored: as many as forward takes rows.
+	c.spec.Scored = max(c.spec.Scored, c.spec.Rows)
 	r, err := s.newRunner(c.spec)
 	if err != nil {
 		return nil, err

@@ -120,14 +120,14 @@ func (b *Browser) Unfold(ctx context.Context, id string) error {
 	return nil
 }
 
-// Set types into a field, or chooses an option, by the element's id.
+// Set types into a field, or chooses an option, by the element's id. A person types and then leaves the field: two tasks of the page.
 func (b *Browser) Set(id, value string) error {
 	v, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
 	var found bool
-	err = b.Eval(fmt.Sprintf(`(() => { const e = document.getElementById(%q); if (!e) return false; e.value = %s; e.dispatchEvent(new Event("input", { bubbles: true })); e.dispatchEvent(new Event("change", { bubbles: true })); return e.value === %[2]s; })()`, id, v), &found)
+	err = b.Eval(fmt.Sprintf(`(async () => { const e = document.getElementById(%q); if (!e) return false; e.value = %s; e.dispatchEvent(new Event("input", { bubbles: true })); await new Promise((r) => setTimeout(r)); e.dispatchEvent(new Event("change", { bubbles: true })); return e.value === %[2]s; })()`, id, v), &found)
 	if err == nil && !found {
 		err = fmt.Errorf("field #%s does not take %s", id, v)
 	}
