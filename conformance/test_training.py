@@ -103,8 +103,9 @@ def test_log_rebuilds_adapter(run, work):
     assert same
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def peft(hf, run):
+    """The adapter in PEFT, which puts itself into the shared model: for one test, and then out again."""
     from peft import PeftModel
 
     model = PeftModel.from_pretrained(hf, run[0] / "adapter").eval()
