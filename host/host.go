@@ -62,7 +62,7 @@ type Host struct {
 	alloc   api.Function
 	free    api.Function
 	call    api.Function
-	stderr  *tail
+	stderr  *logged
 	dead    error // set once the module has trapped or the host was closed
 }
 
@@ -94,7 +94,7 @@ func Open(ctx context.Context, o Options) (_ *Host, err error) {
 		return nil, fmt.Errorf("host: %w", err)
 	}
 	ctx = context.WithoutCancel(ctx)
-	h := &Host{stderr: &tail{w: o.Stderr}}
+	h := &Host{stderr: &logged{w: o.Stderr}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, h.release(ctx))
@@ -270,7 +270,7 @@ func (h *Host) exchange(ctx context.Context, request []byte) ([]byte, error) {
 	if h.dead != nil {
 		return nil, h.dead
 	}
-	h.stderr.end = h.stderr.end[:0]
+	h.stderr.reset()
 	run := func(f api.Function, args ...uint64) (uint64, error) {
 		r, err := f.Call(ctx, args...)
 		if err != nil {
@@ -304,28 +304,39 @@ func (h *Host) exchange(ctx context.Context, request []byte) ([]byte, error) {
 	return response, nil
 }
 
-// tail passes a log on and keeps its end, to explain a crash.
-type tail struct {
-	w   io.Writer
-	end []byte
+// logged passes a log on and keeps its start and its end since the call began, to explain a crash.
+type logged struct {
+	w          io.Writer
+	start, end []byte
 }
 
-func (t *tail) Write(p []byte) (int, error) {
+func (l *logged) Write(p []byte) (int, error) {
 	const keep = 4096
-	t.end = append(t.end, p...)
-	if len(t.end) > 2*keep {
-		t.end = append(t.end[:0], t.end[len(t.end)-keep:]...)
+	l.start = append(l.start, p[:min(len(p), keep-len(l.start))]...)
+	l.end = append(l.end, p...)
+	if len(l.end) > 2*keep {
+		l.end = append(l.end[:0], l.end[len(l.end)-keep:]...)
 	}
-	if t.w != nil {
-		return t.w.Write(p)
+	if l.w != nil {
+		return l.w.Write(p)
 	}
 	return len(p), nil
 }
 
-// explain adds the first line that the module wrote since the call began: Go's runtime says there why it ended. The stack below it is in
-// the log.
-func (t *tail) explain(err error) error {
-	why, _, _ := strings.Cut(strings.TrimSpace(string(t.end)), "\n")
+func (l *logged) reset() { l.start, l.end = l.start[:0], l.end[:0] }
+
+// explain adds the line in which Go's runtime says why it ended, or else the first that was written. The stack below it is in the log.
+func (l *logged) explain(err error) error {
+	why, _, _ := strings.Cut(strings.TrimSpace(string(l.start)), "\n")
+search:
+	for _, part := range [][]byte{l.start, l.end} {
+		for line := range strings.Lines(string(part)) {
+			if strings.HasPrefix(line, "fatal error: ") || strings.HasPrefix(line, "panic: ") {
+				why = strings.TrimSpace(line)
+				break search
+			}
+		}
+	}
 	var exit *sys.ExitError
 	switch {
 	case errors.As(err, &exit) && why != "":

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tabtune/internal/assets"
 )
 
 // open starts the embedded module, or skips when it was not built.
@@ -141,16 +143,61 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-func TestTail(t *testing.T) {
+func TestLogged(t *testing.T) {
 	var all bytes.Buffer
-	l := &tail{w: &all}
-	for range 1000 {
-		if _, err := l.Write([]byte("0123456789")); err != nil {
+	l := &logged{w: &all}
+	write := func(s string) {
+		t.Helper()
+		if _, err := l.Write([]byte(s)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if all.Len() != 10000 || len(l.end) > 8192 || len(l.end) < 4000 {
-		t.Errorf("passed %d, kept %d bytes", all.Len(), len(l.end))
+	write("first\n")
+	if err := l.explain(fs.ErrInvalid); err.Error() != "first: invalid argument" || !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("the first line: %v", err)
+	}
+	for range 1000 {
+		write("0123456789")
+	}
+	write("\nfatal error: ")
+	write("out of memory\n" + strings.Repeat("goroutine\n", 300))
+	if all.Len() < 13000 || len(l.start) > 4096 || len(l.end) > 8192 || len(l.end) < 4000 {
+		t.Errorf("passed %d, kept %d and %d bytes", all.Len(), len(l.start), len(l.end))
+	}
+	if err := l.explain(fs.ErrInvalid); err.Error() != "fatal error: out of memory: invalid argument" {
+		t.Errorf("the runtime's line among others: %v", err)
+	}
+	l.reset()
+	if err := l.explain(fs.ErrInvalid); err != fs.ErrInvalid {
+		t.Errorf("nothing was written: %v", err)
+	}
+}
+
+// TestBuildMemory writes 538 MB of f32 weights. The module's own memory stays far below: a chunk and what the collector has not yet
+// taken back, for which the conversion must let it run.
+func TestBuildMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("converts the whole model")
+	}
+	model, out := assets.Need(t, assets.Model), t.TempDir()
+	h := open(t, Options{Threads: 1, Mounts: []Mount{{Path: filepath.Dir(model)}, Dir(out)}})
+	for _, step := range []struct {
+		method string
+		params map[string]any
+	}{
+		{"model.open", map[string]any{"path": model, "dtype": "f32"}},
+		{"build", map[string]any{"queries": 1, "batch": 1, "layers": 1, "modules": []string{"q"}, "out": filepath.Join(out, "m.pte")}},
+	} {
+		if _, err := h.Task(t.Context(), step.method, step.params, nil); err != nil {
+			t.Fatalf("%s: %v", step.method, err)
+		}
+	}
+	st, err := os.Stat(filepath.Join(out, "m.ptd"))
+	if err != nil || st.Size() < 500<<20 {
+		t.Fatalf("the weights: %v, %v", st, err)
+	}
+	if n := h.module.Memory().Size(); n > 96<<20 {
+		t.Errorf("the module has grown to %d bytes", n)
 	}
 }
 

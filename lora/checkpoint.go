@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"runtime"
 
 	"tabtune/engine/pte"
 	"tabtune/lora/gguf"
@@ -250,8 +251,10 @@ func (c *Checkpoint) convert(ctx context.Context, s source, dt DType, open func(
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
+	// WebAssembly has no preemption: the collector's workers run when this goroutine yields, and the heap grows until they do.
 	if g, ok := t.(*gguf.Tensor); ok && conv.format == Q4 && (g.Type == gguf.Q4_0 || g.Type == gguf.Q4_1) {
 		err = g.StreamRaw(ctx, 0, func(first, n int64, raw []byte) error {
+			runtime.Gosched()
 			if err := conv.repack(first, n, raw, g.Type); err != nil || fed == nil {
 				return err
 			}
@@ -259,6 +262,7 @@ func (c *Checkpoint) convert(ctx context.Context, s source, dt DType, open func(
 		})
 	} else {
 		err = t.StreamF32(ctx, 0, func(first, n int64, values []float32) error {
+			runtime.Gosched()
 			if err := conv.rows(first, n, values); err != nil || fed == nil {
 				return err
 			}

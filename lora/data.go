@@ -10,7 +10,8 @@ import (
 )
 
 // WriteData writes the model's weights as a .ptd in the format that Build's
-// programs look up. One tensor of the checkpoint is in memory at a time.
+// programs look up. No more is in memory than a chunk, what goes with a tensor
+// (scales, minima) and the tensors whose rows change places (q and k of a GGUF).
 func (c *Checkpoint) WriteData(ctx context.Context, w io.Writer, dt DType) error {
 	return pte.EncodeData(w, c.entries(ctx, dt))
 }
@@ -87,6 +88,10 @@ func (c *Checkpoint) entries(ctx context.Context, dt DType) []pte.DataEntry {
 			entries = append(entries, pte.DataEntry{Key: info.Name, Layout: layout, Data: pte.SegmentWriter{Size: info.Bytes, Write: func(w io.Writer) error {
 				if len(parts) == 0 {
 					if err := c.convert(ctx, s, dt, func(name string) (TensorWriter, error) {
+						if name == s.name && s.heads == 0 { // its rows come in order
+							parts[name] = []byte{}
+							return inOrder(w, name), nil
+						}
 						buf := make([]byte, infos[name].Bytes)
 						parts[name] = buf
 						return func(off int64, b []byte) error { copy(buf[off:], b); return nil }, nil
@@ -94,8 +99,8 @@ func (c *Checkpoint) entries(ctx context.Context, dt DType) []pte.DataEntry {
 						return err
 					}
 				}
-				b, ok := parts[info.Name]
-				if !ok {
+				b := parts[info.Name]
+				if b == nil {
 					return fmt.Errorf("%s: written twice", info.Name)
 				}
 				parts[info.Name] = nil
@@ -105,4 +110,17 @@ func (c *Checkpoint) entries(ctx context.Context, dt DType) []pte.DataEntry {
 		}
 	}
 	return entries
+}
+
+// inOrder writes to w what comes in the order of its offsets, and nothing else.
+func inOrder(w io.Writer, name string) TensorWriter {
+	var at int64
+	return func(off int64, b []byte) error {
+		if off != at {
+			return fmt.Errorf("%s: bytes from %d on come after %d", name, off, at)
+		}
+		n, err := w.Write(b)
+		at += int64(n)
+		return err
+	}
 }
