@@ -35,7 +35,7 @@ build: module page ## bin/tabtune, with the module and the page in it
 	@scripts/sizes.sh
 
 # Inlining is off (-l), which makes Go's WebAssembly a seventh smaller to download, but where loops over weights live.
-HOT := tabtune/lora tabtune/lora/gguf tabtune/lora/internal/half tabtune/internal/... crypto/internal/fips140/sha256 encoding/binary \
+HOT := tabtune/lora tabtune/lora/gguf tabtune/lora/internal/half tabtune/internal/... crypto/internal/fips140/sha256 encoding/binary github.com/cespare/xxhash/v2 \
   internal/byteorder crypto/internal/fips140deps/byteorder math math/bits
 SMALL := -gcflags=all=-l $(foreach p,$(HOT),-gcflags=$(p)=)
 

@@ -21,11 +21,11 @@ func floats(t *testing.T, c *Checkpoint, name string) []float32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out []float32
-	if err := info.StreamF32(context.Background(), 0, func(_, _ int64, v []float32) error {
-		out = append(out, v...)
-		return nil
-	}); err != nil {
+	raw, out := make([]byte, info.Rows()*info.RowBytes()), make([]float32, info.Rows()*info.Cols())
+	if err := info.ReadRaw(raw, 0, info.Rows()); err != nil {
+		t.Fatal(err)
+	}
+	if err := info.Decode(out, raw); err != nil {
 		t.Fatal(err)
 	}
 	return out

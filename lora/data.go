@@ -73,6 +73,7 @@ func (c *Checkpoint) entries(ctx context.Context, dt DType) []pte.DataEntry {
 		infos[info.Name] = info
 	}
 	var entries []pte.DataEntry
+	var b buffers
 	for _, s := range c.sources() {
 		parts := map[string][]byte{} // of this source, once the first of its entries is written
 		for _, suffix := range []string{"", ".scale", ".min"} {
@@ -87,7 +88,7 @@ func (c *Checkpoint) entries(ctx context.Context, dt DType) []pte.DataEntry {
 			}
 			entries = append(entries, pte.DataEntry{Key: info.Name, Layout: layout, Data: pte.SegmentWriter{Size: info.Bytes, Write: func(w io.Writer) error {
 				if len(parts) == 0 {
-					if err := c.convert(ctx, s, dt, func(name string) (TensorWriter, error) {
+					if err := c.convert(ctx, s, dt, &b, func(name string) (TensorWriter, error) {
 						if name == s.name && s.heads == 0 { // its rows come in order
 							parts[name] = []byte{}
 							return inOrder(w, name), nil
@@ -95,7 +96,7 @@ func (c *Checkpoint) entries(ctx context.Context, dt DType) []pte.DataEntry {
 						buf := make([]byte, infos[name].Bytes)
 						parts[name] = buf
 						return func(off int64, b []byte) error { copy(buf[off:], b); return nil }, nil
-					}, nil); err != nil {
+					}, nil, nil); err != nil {
 						return err
 					}
 				}

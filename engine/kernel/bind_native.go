@@ -70,6 +70,9 @@ var kernelNames = [...]string{
 	"q4_gemm",
 	"i8_rows",
 	"q4_rows",
+	"f32_from_stored",
+	"i8_from_stored",
+	"q4_from_stored",
 	"im2col",
 	"f32_dwconv",
 	"f32_pool",
@@ -932,6 +935,50 @@ func (d *Device) Q4Rows(y, w, d_, minimum, index Addr, m, rows, k, ldy int32) {
 	d.call(61)
 }
 
+// F32FromStored calls the kernel f32_from_stored.
+func (d *Device) F32FromStored(type_ int32, y, src Addr, first, m, k, half int32) int32 {
+	s := d.stack[:]
+	s[0] = uint64(uint32(type_))
+	s[1] = uint64(y)
+	s[2] = uint64(src)
+	s[3] = uint64(uint32(first))
+	s[4] = uint64(uint32(m))
+	s[5] = uint64(uint32(k))
+	s[6] = uint64(uint32(half))
+	d.call(62)
+	return int32(uint32(d.stack[0]))
+}
+
+// I8FromStored calls the kernel i8_from_stored.
+func (d *Device) I8FromStored(type_ int32, w, scale, src Addr, first, m, k, half int32) int32 {
+	s := d.stack[:]
+	s[0] = uint64(uint32(type_))
+	s[1] = uint64(w)
+	s[2] = uint64(scale)
+	s[3] = uint64(src)
+	s[4] = uint64(uint32(first))
+	s[5] = uint64(uint32(m))
+	s[6] = uint64(uint32(k))
+	s[7] = uint64(uint32(half))
+	d.call(63)
+	return int32(uint32(d.stack[0]))
+}
+
+// Q4FromStored calls the kernel q4_from_stored.
+func (d *Device) Q4FromStored(w, d_, minimum, src Addr, first, m, k, half int32) int32 {
+	s := d.stack[:]
+	s[0] = uint64(w)
+	s[1] = uint64(d_)
+	s[2] = uint64(minimum)
+	s[3] = uint64(src)
+	s[4] = uint64(uint32(first))
+	s[5] = uint64(uint32(m))
+	s[6] = uint64(uint32(k))
+	s[7] = uint64(uint32(half))
+	d.call(64)
+	return int32(uint32(d.stack[0]))
+}
+
 // Im2col calls the kernel im2col.
 func (d *Device) Im2col(dst, x, window Addr, h, w, pixel, bytes, first, rows int32) {
 	s := d.stack[:]
@@ -944,7 +991,7 @@ func (d *Device) Im2col(dst, x, window Addr, h, w, pixel, bytes, first, rows int
 	s[6] = uint64(uint32(bytes))
 	s[7] = uint64(uint32(first))
 	s[8] = uint64(uint32(rows))
-	d.call(62)
+	d.call(65)
 }
 
 // F32Dwconv calls the kernel f32_dwconv.
@@ -962,7 +1009,7 @@ func (d *Device) F32Dwconv(y, x, weight, bias, window Addr, n, h, w, c, multipli
 	s[9] = uint64(uint32(multiplier))
 	s[10] = uint64(math.Float32bits(lo))
 	s[11] = uint64(math.Float32bits(hi))
-	d.call(63)
+	d.call(66)
 }
 
 // F32Pool calls the kernel f32_pool.
@@ -976,7 +1023,7 @@ func (d *Device) F32Pool(y, x, window Addr, n, h, w, c, mean int32) {
 	s[5] = uint64(uint32(w))
 	s[6] = uint64(uint32(c))
 	s[7] = uint64(uint32(mean))
-	d.call(64)
+	d.call(67)
 }
 
 // I8MaxPool calls the kernel i8_max_pool.
@@ -989,7 +1036,7 @@ func (d *Device) I8MaxPool(y, x, window Addr, n, h, w, c int32) {
 	s[4] = uint64(uint32(h))
 	s[5] = uint64(uint32(w))
 	s[6] = uint64(uint32(c))
-	d.call(65)
+	d.call(68)
 }
 
 // I8Im2col calls the kernel i8_im2col.
@@ -1009,7 +1056,7 @@ func (d *Device) I8Im2col(q, sx, x, scales, zeros Addr, zero int32, window Addr,
 	s[11] = uint64(uint32(count))
 	s[12] = uint64(uint32(first))
 	s[13] = uint64(uint32(rows))
-	d.call(66)
+	d.call(69)
 }
 
 // Qs8Gemm calls the kernel qs8_gemm.
@@ -1027,7 +1074,7 @@ func (d *Device) Qs8Gemm(y, q, w, scale, bias Addr, m, n, k, ldy, zero, lo, hi i
 	s[9] = uint64(uint32(zero))
 	s[10] = uint64(uint32(lo))
 	s[11] = uint64(uint32(hi))
-	d.call(67)
+	d.call(70)
 }
 
 // Qd8Gemm calls the kernel qd8_gemm.
@@ -1044,7 +1091,7 @@ func (d *Device) Qd8Gemm(y, q, sx, w, sw, bias Addr, m, n, k, block, ldy int32) 
 	s[8] = uint64(uint32(k))
 	s[9] = uint64(uint32(block))
 	s[10] = uint64(uint32(ldy))
-	d.call(68)
+	d.call(71)
 }
 
 // Qs8Dwconv calls the kernel qs8_dwconv.
@@ -1064,7 +1111,7 @@ func (d *Device) Qs8Dwconv(y, x, weight, bias, scale, window Addr, n, h, w, c, x
 	s[11] = uint64(uint32(zero))
 	s[12] = uint64(uint32(lo))
 	s[13] = uint64(uint32(hi))
-	d.call(69)
+	d.call(72)
 }
 
 // I8Quantize calls the kernel i8_quantize.
@@ -1075,7 +1122,7 @@ func (d *Device) I8Quantize(y, x Addr, inverse float32, zero, n int32) {
 	s[2] = uint64(math.Float32bits(inverse))
 	s[3] = uint64(uint32(zero))
 	s[4] = uint64(uint32(n))
-	d.call(70)
+	d.call(73)
 }
 
 // I8QuantizeRows calls the kernel i8_quantize_rows.
@@ -1087,7 +1134,7 @@ func (d *Device) I8QuantizeRows(y, scale, zero, x Addr, m, k int32) {
 	s[3] = uint64(x)
 	s[4] = uint64(uint32(m))
 	s[5] = uint64(uint32(k))
-	d.call(71)
+	d.call(74)
 }
 
 // I8Dequantize calls the kernel i8_dequantize.
@@ -1098,7 +1145,7 @@ func (d *Device) I8Dequantize(y, x Addr, scale float32, zero, n int32) {
 	s[2] = uint64(math.Float32bits(scale))
 	s[3] = uint64(uint32(zero))
 	s[4] = uint64(uint32(n))
-	d.call(72)
+	d.call(75)
 }
 
 // U8Lookup calls the kernel u8_lookup.
@@ -1108,7 +1155,7 @@ func (d *Device) U8Lookup(y, x, table Addr, n int32) {
 	s[1] = uint64(x)
 	s[2] = uint64(table)
 	s[3] = uint64(uint32(n))
-	d.call(73)
+	d.call(76)
 }
 
 // Qs8Add calls the kernel qs8_add.
@@ -1123,7 +1170,7 @@ func (d *Device) Qs8Add(y, a, b Addr, bias, am, bm, shift, zero, n int32) {
 	s[6] = uint64(uint32(shift))
 	s[7] = uint64(uint32(zero))
 	s[8] = uint64(uint32(n))
-	d.call(74)
+	d.call(77)
 }
 
 // Qs8Mul calls the kernel qs8_mul.
@@ -1137,7 +1184,7 @@ func (d *Device) Qs8Mul(y, a, b Addr, az, bz int32, scale float32, zero, n int32
 	s[5] = uint64(math.Float32bits(scale))
 	s[6] = uint64(uint32(zero))
 	s[7] = uint64(uint32(n))
-	d.call(75)
+	d.call(78)
 }
 
 // F32Conv calls the kernel f32_conv.
@@ -1148,7 +1195,7 @@ func (d *Device) F32Conv(y, x, w, bias, desc Addr) {
 	s[2] = uint64(w)
 	s[3] = uint64(bias)
 	s[4] = uint64(desc)
-	d.call(76)
+	d.call(79)
 }
 
 // F32Depthwise calls the kernel f32_depthwise.
@@ -1159,7 +1206,7 @@ func (d *Device) F32Depthwise(y, x, w, bias, desc Addr) {
 	s[2] = uint64(w)
 	s[3] = uint64(bias)
 	s[4] = uint64(desc)
-	d.call(77)
+	d.call(80)
 }
 
 // F32MaxPool calls the kernel f32_max_pool.
@@ -1169,7 +1216,7 @@ func (d *Device) F32MaxPool(y, index, x, desc Addr) {
 	s[1] = uint64(index)
 	s[2] = uint64(x)
 	s[3] = uint64(desc)
-	d.call(78)
+	d.call(81)
 }
 
 // F32AvgPool calls the kernel f32_avg_pool.
@@ -1178,7 +1225,7 @@ func (d *Device) F32AvgPool(y, x, desc Addr) {
 	s[0] = uint64(y)
 	s[1] = uint64(x)
 	s[2] = uint64(desc)
-	d.call(79)
+	d.call(82)
 }
 
 // F32AdaptiveAvgPool calls the kernel f32_adaptive_avg_pool.
@@ -1187,7 +1234,7 @@ func (d *Device) F32AdaptiveAvgPool(y, x, desc Addr) {
 	s[0] = uint64(y)
 	s[1] = uint64(x)
 	s[2] = uint64(desc)
-	d.call(80)
+	d.call(83)
 }
 
 // F32Affine calls the kernel f32_affine.
@@ -1200,5 +1247,5 @@ func (d *Device) F32Affine(y, x, scale, shift Addr, n, channels, inner int32) {
 	s[4] = uint64(uint32(n))
 	s[5] = uint64(uint32(channels))
 	s[6] = uint64(uint32(inner))
-	d.call(81)
+	d.call(84)
 }

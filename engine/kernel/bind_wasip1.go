@@ -560,6 +560,33 @@ func (d *Device) Q4Rows(y, w, d_, minimum, index Addr, m, rows, k, ldy int32) {
 	importQ4Rows(uint32(y), uint32(w), uint32(d_), uint32(minimum), uint32(index), m, rows, k, ldy)
 }
 
+//go:wasmimport kernels f32_from_stored
+//go:noescape
+func importF32FromStored(type_ int32, y uint32, src uint32, first int32, m int32, k int32, half int32) int32
+
+// F32FromStored calls the kernel f32_from_stored.
+func (d *Device) F32FromStored(type_ int32, y, src Addr, first, m, k, half int32) int32 {
+	return importF32FromStored(type_, uint32(y), uint32(src), first, m, k, half)
+}
+
+//go:wasmimport kernels i8_from_stored
+//go:noescape
+func importI8FromStored(type_ int32, w uint32, scale uint32, src uint32, first int32, m int32, k int32, half int32) int32
+
+// I8FromStored calls the kernel i8_from_stored.
+func (d *Device) I8FromStored(type_ int32, w, scale, src Addr, first, m, k, half int32) int32 {
+	return importI8FromStored(type_, uint32(w), uint32(scale), uint32(src), first, m, k, half)
+}
+
+//go:wasmimport kernels q4_from_stored
+//go:noescape
+func importQ4FromStored(w uint32, d_ uint32, minimum uint32, src uint32, first int32, m int32, k int32, half int32) int32
+
+// Q4FromStored calls the kernel q4_from_stored.
+func (d *Device) Q4FromStored(w, d_, minimum, src Addr, first, m, k, half int32) int32 {
+	return importQ4FromStored(uint32(w), uint32(d_), uint32(minimum), uint32(src), first, m, k, half)
+}
+
 //go:wasmimport kernels im2col
 //go:noescape
 func importIm2col(dst uint32, x uint32, window uint32, h int32, w int32, pixel int32, bytes int32, first int32, rows int32)

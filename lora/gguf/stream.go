@@ -41,10 +41,7 @@ func (t *Tensor) ReadRows(dst []float32, first, n int64) error {
 	if err := t.ReadRaw(raw, first, n); err != nil {
 		return err
 	}
-	if err := DequantizeRow(dst, raw, t.Type); err != nil {
-		return t.fail(t.Offset, err, "cannot dequantise")
-	}
-	return nil
+	return t.Decode(dst, raw)
 }
 
 // StreamRaw calls fn with successive whole rows as they are in the file. At most
@@ -73,11 +70,30 @@ func (t *Tensor) StreamRaw(ctx context.Context, chunk int, fn func(first, n int6
 	return nil
 }
 
+// Start is where the data begins in the file.
+func (t *Tensor) Start() int64 { return t.Offset }
+
+// CanDecode is nil, or why the values cannot be read as numbers.
+func (t *Tensor) CanDecode() error {
+	if !t.Type.CanDequantize() {
+		return t.fail(t.Offset, DequantizeRow(nil, nil, t.Type), "cannot dequantise")
+	}
+	return nil
+}
+
+// Decode turns whole rows as ReadRaw gives them into float32.
+func (t *Tensor) Decode(dst []float32, raw []byte) error {
+	if err := DequantizeRow(dst, raw, t.Type); err != nil {
+		return t.fail(t.Offset, err, "cannot dequantise")
+	}
+	return nil
+}
+
 // StreamF32 is StreamRaw with the rows dequantised. chunk bounds the raw bytes;
 // values has n*Cols() elements and is valid during the call only.
 func (t *Tensor) StreamF32(ctx context.Context, chunk int, fn func(first, n int64, values []float32) error) error {
-	if !t.Type.CanDequantize() {
-		return t.fail(t.Offset, DequantizeRow(nil, nil, t.Type), "cannot dequantise")
+	if err := t.CanDecode(); err != nil {
+		return err
 	}
 	var values []float32
 	cols := t.Cols()
@@ -85,8 +101,8 @@ func (t *Tensor) StreamF32(ctx context.Context, chunk int, fn func(first, n int6
 		if int64(len(values)) < n*cols {
 			values = make([]float32, n*cols)
 		}
-		if err := DequantizeRow(values[:n*cols], raw, t.Type); err != nil {
-			return t.fail(t.Offset, err, "cannot dequantise")
+		if err := t.Decode(values[:n*cols], raw); err != nil {
+			return err
 		}
 		return fn(first, n, values[:n*cols])
 	})

@@ -58,6 +58,29 @@ func (t *Tensor) StreamRaw(ctx context.Context, chunk int, fn func(first, n int6
 	return nil
 }
 
+// Start is where the data begins in its file.
+func (t *Tensor) Start() int64 { return t.Offset }
+
+// CanDecode is nil for a floating-point tensor (F64, F32, F16 or BF16).
+func (t *Tensor) CanDecode() error {
+	if !isFloat(t.DType) {
+		return t.fail("is %s, want a floating-point type", t.DType)
+	}
+	return nil
+}
+
+// Decode turns whole rows as ReadRaw gives them into float32.
+func (t *Tensor) Decode(dst []float32, raw []byte) error {
+	if err := t.CanDecode(); err != nil {
+		return err
+	}
+	if int64(len(raw)) != int64(len(dst))*t.DType.Size() {
+		return t.fail("%d values take %d bytes, got %d", len(dst), int64(len(dst))*t.DType.Size(), len(raw))
+	}
+	decodeF32(dst, raw, t.DType)
+	return nil
+}
+
 // StreamF32 is StreamRaw with the values of a floating-point tensor (F64, F32,
 // F16 or BF16) as float32.
 func (t *Tensor) StreamF32(ctx context.Context, chunk int, fn func(first, n int64, values []float32) error) error {

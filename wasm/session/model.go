@@ -2,10 +2,7 @@ package session
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,6 +23,7 @@ type model struct {
 	file     io.Closer
 	gguf     *gguf.File // nil for a folder
 	files    []string   // whose bytes are the model's
+	digest   *digest    // of the one file; nil for a folder
 	ckpt     *lora.Checkpoint
 	dtype    lora.DType
 	window   int // most tokens of a row; 0: the model's context
@@ -46,6 +44,8 @@ type modelParams struct {
 	Path   string `json:"path"`
 	DType  string `json:"dtype"`
 	Window int    `json:"window"`
+	// Known is what an earlier opening of the file answered, which saves its SHA-256 if the file is still the same.
+	Known *knownFile `json:"known"`
 }
 
 type modelInfo struct {
@@ -61,6 +61,7 @@ type modelInfo struct {
 	FileBytes    int64  `json:"fileBytes"`
 	WeightBytes  int64  `json:"weightBytes"`
 	SHA256       string `json:"sha256"`
+	Fingerprint  string `json:"fingerprint,omitempty"` // of a single file: for known, when it is opened again
 	Chat         bool   `json:"chat"`
 }
 
@@ -82,6 +83,9 @@ func readHeader(p modelParams) (*model, error) {
 	if p.DType == "" {
 		p.DType = string(lora.Int8)
 	}
+	if err := p.Known.check(); err != nil {
+		return nil, err
+	}
 	m := &model{path: p.Path, dtype: lora.DType(p.DType), window: p.Window}
 	switch m.dtype {
 	case lora.F32, lora.Int8, lora.Q4:
@@ -93,9 +97,9 @@ func readHeader(p modelParams) (*model, error) {
 	if err != nil {
 		return nil, err
 	}
-	open := m.openGGUF
-	if st.IsDir() {
-		open = m.openFolder
+	open := m.openFolder
+	if !st.IsDir() {
+		open = func() error { return m.openGGUF(p.Known) }
 	}
 	if err := open(); err != nil {
 		return m, err
@@ -124,12 +128,22 @@ func readHeader(p modelParams) (*model, error) {
 }
 
 // openGGUF reads a GGUF file, which holds tokenizer and chat template too.
-func (m *model) openGGUF() error {
-	f, closer, err := gguf.Open(m.path)
+func (m *model) openGGUF(known *knownFile) error {
+	h, err := os.Open(m.path)
 	if err != nil {
 		return err
 	}
-	m.file, m.gguf, m.files = closer, f, []string{m.path}
+	m.file, m.files = h, []string{m.path}
+	st, err := h.Stat()
+	if err != nil {
+		return err
+	}
+	m.digest = newDigest(h, st.Size(), known)
+	f, err := gguf.Read(m.digest, st.Size(), m.path)
+	if err != nil {
+		return err
+	}
+	m.gguf = f
 	if m.ckpt, err = lora.NewCheckpoint(f); err != nil {
 		return err
 	}
@@ -202,7 +216,9 @@ func (s *Session) readModel(t *rpc.Task, p modelParams) (*model, error) {
 		return m, err
 	}
 	m.weights = weights{}
-	err = m.ckpt.Stream(context.Background(), m.dtype, func(w lora.WeightInfo) (lora.TensorWriter, error) {
+	st := &stage{dev: s.dev, weights: m.weights}
+	defer st.close()
+	err = m.ckpt.StreamRows(context.Background(), m.dtype, func(w lora.WeightInfo) (lora.TensorWriter, error) {
 		addr, err := s.dev.Alloc(w.Bytes, 64)
 		if err != nil {
 			return nil, err
@@ -212,39 +228,20 @@ func (s *Session) readModel(t *rpc.Task, p modelParams) (*model, error) {
 			s.dev.Write(addr+kernel.Addr(off), b)
 			return nil
 		}, nil
-	}, s.paced(t, "progress", "weights"))
+	}, st.rows, s.paced(t, "progress", "weights"))
 	if err != nil {
 		return m, err
 	}
-	m.info.SHA256, err = fileHash(m.files, m.info.FileBytes, s.paced(t, "progress", "checksum"))
-	return m, err
-}
-
-// fileHash is the SHA-256 of a model's files, one after the other, as 64 hex digits.
-func fileHash(paths []string, size int64, progress func(done, total int64) error) (string, error) {
-	h := sha256.New()
-	buf := make([]byte, 1<<20)
-	var done int64
-	for _, path := range paths {
-		f, err := os.Open(path)
-		if err != nil {
-			return "", err
-		}
-		for err == nil {
-			var n int
-			n, err = f.Read(buf)
-			h.Write(buf[:n])
-			done += int64(n)
-			if err == nil {
-				err = progress(done, max(size, done))
-			}
-		}
-		f.Close() // read only
-		if !errors.Is(err, io.EOF) {
-			return "", err
-		}
+	if m.digest == nil {
+		m.info.SHA256, err = fileHash(m.files, m.info.FileBytes, s.paced(t, "progress", "checksum"))
+		return m, err
 	}
-	return hex.EncodeToString(h.Sum(nil)), progress(size, size)
+	known, err := m.digest.end(s.paced(t, "progress", "checksum"))
+	if err != nil {
+		return m, fmt.Errorf("%s: %w", m.path, err)
+	}
+	m.info.SHA256, m.info.Fingerprint = known.SHA256, known.Fingerprint
+	return m, nil
 }
 
 func (s *Session) closeModel() {

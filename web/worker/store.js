@@ -97,14 +97,48 @@ export async function list() {
   return { files, usage, quota, persisted: (await navigator.storage.persisted?.()) ?? false };
 }
 
-/** @param {string} path Removes a file or a run's folder; nothing happens when it is not there. */
+/** @param {string} path Removes a file, with what is kept beside a model, or a run's folder; nothing happens when it is not there. */
 export async function remove(path) {
   const p = parts(path);
   const name = /** @type {string} */ (p.pop());
+  for (const n of p[0] === "models" ? [name, `${name}.known`] : [name]) {
+    try {
+      await (await folder(p, false)).removeEntry(n, { recursive: true });
+    } catch (e) {
+      if (/** @type {any} */ (e)?.name !== "NotFoundError") throw e;
+    }
+  }
+}
+
+/** @typedef {{bytes: number, fingerprint: string, sha256: string}} Known what opening a model said of its file */
+
+/** @param {any} k @returns {k is Known} */
+function isKnown(k) {
+  return Number.isSafeInteger(k?.bytes) && /^[0-9a-f]{16}$/.test(k.fingerprint) && /^[0-9a-f]{64}$/.test(k.sha256);
+}
+
+/**
+ * What the last opening of a stored model said of its file, so that the next need not compute its SHA-256. The module compares the fingerprint of
+ * all bytes, so a record that is lost, damaged or of another file costs that time and nothing else.
+ * @param {string} path @returns {Promise<Known|null>}
+ */
+export async function known(path) {
   try {
-    await (await folder(p, false)).removeEntry(name, { recursive: true });
+    const f = await fileOrNull(`${path}.known`);
+    const k = f && f.size < 1000 ? JSON.parse(await f.text()) : null;
+    return isKnown(k) ? { bytes: k.bytes, fingerprint: k.fingerprint, sha256: k.sha256 } : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Keeps such a record beside the model. Without room for it, or while another tab writes it, there is none. @param {string} path @param {any} k */
+export async function remember(path, k) {
+  if (!isKnown(k)) return;
+  try {
+    await writeWhole(`${path}.known`, new TextEncoder().encode(JSON.stringify({ bytes: k.bytes, fingerprint: k.fingerprint, sha256: k.sha256 })));
   } catch (e) {
-    if (/** @type {any} */ (e)?.name !== "NotFoundError") throw e;
+    console.warn(`no record of ${path}: ${e}`);
   }
 }
 

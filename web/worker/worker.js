@@ -164,6 +164,16 @@ async function runTask(method, params, emit, c) {
       stock.close();
     }
   }
+  if (method === "model.open.start") {
+    await e.files.prepare(params);
+    const path = String(params.path);
+    const known = await store.known(path);
+    const info = await drive(e, method, { ...params, known }, emit, c, null);
+    if (info?.fingerprint && (info.fingerprint !== known?.fingerprint || info.sha256 !== known?.sha256)) {
+      await store.remember(path, { bytes: info.fileBytes, fingerprint: info.fingerprint, sha256: info.sha256 });
+    }
+    return info;
+  }
   if (method !== "export.start" || !String(params.path).startsWith("/models/")) {
     await e.files.prepare(params);
     return drive(e, method, params, emit, c, null);

@@ -41,16 +41,6 @@ static void i8_body(const void *args, int32_t begin, int32_t end) {
   }
 }
 
-// expand stores 16 nibbles as d * nibble + minimum.
-TT_INLINE void expand(float *y, v128_t nibbles, v128_t d, v128_t minimum) {
-  v128_t lo = wasm_u16x8_extend_low_u8x16(nibbles), hi = wasm_u16x8_extend_high_u8x16(nibbles);
-  v128_t q[4] = {wasm_u32x4_extend_low_u16x8(lo), wasm_u32x4_extend_high_u16x8(lo), wasm_u32x4_extend_low_u16x8(hi),
-                 wasm_u32x4_extend_high_u16x8(hi)};
-  for (int32_t i = 0; i < 4; i++) {
-    wasm_v128_store(y + i * 4, wasm_f32x4_add(wasm_f32x4_mul(wasm_f32x4_convert_i32x4(q[i]), d), minimum));
-  }
-}
-
 static void q4_body(const void *args, int32_t begin, int32_t end) {
   const rows_args *g = args;
   int32_t groups = g->k / 32;
@@ -65,8 +55,8 @@ static void q4_body(const void *args, int32_t begin, int32_t end) {
     for (int32_t k = 0; k < groups; k++, at++, y += 32) {
       v128_t v = wasm_v128_load((const uint8_t *)g->w + at * 16);
       v128_t d = wasm_f32x4_splat(tt_half(g->d[at])), minimum = wasm_f32x4_splat(tt_half(g->minimum[at]));
-      expand(y, tt_low_nibbles(v), d, minimum);
-      expand(y + 16, tt_high_nibbles(v), d, minimum);
+      tt_expand_nibbles(y, tt_low_nibbles(v), d, minimum);
+      tt_expand_nibbles(y + 16, tt_high_nibbles(v), d, minimum);
     }
   }
 }

@@ -198,6 +198,15 @@ void i8_rows(void *y, void *w, void *sw, void *index, int32_t m, int32_t rows, i
 __attribute__((export_name("q4_rows")))
 void q4_rows(void *y, void *w, void *d, void *minimum, void *index, int32_t m, int32_t rows, int32_t k, int32_t ldy);
 
+__attribute__((export_name("f32_from_stored")))
+int32_t f32_from_stored(int32_t type, void *y, void *src, int32_t first, int32_t m, int32_t k, int32_t half);
+
+__attribute__((export_name("i8_from_stored")))
+int32_t i8_from_stored(int32_t type, void *w, void *scale, void *src, int32_t first, int32_t m, int32_t k, int32_t half);
+
+__attribute__((export_name("q4_from_stored")))
+int32_t q4_from_stored(void *w, void *d, void *minimum, void *src, int32_t first, int32_t m, int32_t k, int32_t half);
+
 __attribute__((export_name("im2col")))
 void im2col(void *dst, void *x, void *window, int32_t h, int32_t w, int32_t pixel, int32_t bytes, int32_t first, int32_t rows);
 

@@ -108,3 +108,13 @@ enum distribution {
   ZO_NORMAL,
   ZO_RADEMACHER,
 };
+
+// How a model file stores weights, as GGUF names it; the types with _0 and _1 in blocks of 32.
+enum stored_type {
+  STORED_F32,
+  STORED_F16,
+  STORED_BF16,
+  STORED_Q8_0,
+  STORED_Q4_0,
+  STORED_Q4_1,
+};

@@ -1,5 +1,6 @@
 // Activations to integers of TT_ACTIVATION_MAX at most, laid out for the integer matrix products (gemm_i16.h).
 #include "gemm_i16.h"
+#include "quant.h"
 
 typedef struct {
   int16_t *q;
@@ -9,32 +10,11 @@ typedef struct {
   int32_t m, k, k8, ldx;
 } quantize_args;
 
-// absmax returns the largest magnitude of x[0..k). Magnitudes compare as integers, and so NaN wins
-// over everything and reaches the scale.
-static float absmax(const float *x, int32_t k) {
-  v128_t mask = wasm_i32x4_const_splat(0x7fffffff);
-  v128_t best = wasm_i32x4_const_splat(0);
-  int32_t i = 0;
-  for (; i + 4 <= k; i += 4) {
-    best = wasm_i32x4_max(best, wasm_v128_and(wasm_v128_load(x + i), mask));
-  }
-  int32_t b = tt_max32(tt_max32(wasm_i32x4_extract_lane(best, 0), wasm_i32x4_extract_lane(best, 1)),
-                       tt_max32(wasm_i32x4_extract_lane(best, 2), wasm_i32x4_extract_lane(best, 3)));
-  for (; i < k; i++) {
-    int32_t bits;
-    memcpy(&bits, x + i, 4);
-    b = tt_max32(b, bits & 0x7fffffff);
-  }
-  float f;
-  memcpy(&f, &b, 4);
-  return f;
-}
-
 static void row(const quantize_args *g, int32_t r) {
   const float *x = g->x + (size_t)r * (size_t)g->ldx;
   int32_t height = (r | 1) < g->m ? 2 : 1;
   int16_t *q = g->q + (size_t)(r & ~1) * (size_t)g->k8 + (r & 1) * 8;
-  float top = absmax(x, g->k);
+  float top = tt_absmax(x, g->k);
   float inverse = top > 0 ? (float)TT_ACTIVATION_MAX / top : 0;
   // For a top below about 2.4e-35 the inverse overflows: such a row is zero for all that follows.
   if (inverse > 3.0e38f) {

@@ -120,3 +120,13 @@ const (
 	ZoNormal     int32 = 0
 	ZoRademacher int32 = 1
 )
+
+// How a model file stores weights, as GGUF names it; the last three in blocks of 32.
+const (
+	StoredF32  int32 = 0
+	StoredF16  int32 = 1
+	StoredBf16 int32 = 2
+	StoredQ80  int32 = 3
+	StoredQ40  int32 = 4
+	StoredQ41  int32 = 5
+)

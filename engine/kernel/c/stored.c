@@ -1,0 +1,193 @@
+// Rows of weights as model files store them (code/, enum stored_type) to the formats that programs read: dequantised
+// and quantised again in one go, in device memory. The results are the bits of package lora's converters.
+#include "ops.h"
+#include "quant.h"
+
+typedef struct {
+  int32_t type;
+  uint8_t *w;
+  float *scale;
+  uint16_t *d, *minimum;
+  const uint8_t *src;
+  int32_t first, k, half;
+  _Atomic int32_t *bad;  // set where a value is not finite
+} stored_args;
+
+// target is where row `first + i` of the file goes. llama.cpp has the rows of q and k as (head, i, side) where the
+// rotate-half form has (head, side, i); half is half the rows of a head, or 0 where rows stay in place.
+TT_INLINE size_t target(const stored_args *g, int32_t i) {
+  int32_t row = g->first + i;
+  if (g->half) {
+    int32_t r = row % (2 * g->half);
+    row += (r & 1) * g->half + r / 2 - r;
+  }
+  return (size_t)row;
+}
+
+TT_INLINE size_t row_bytes(int32_t type, int32_t k) {
+  size_t n = (size_t)k;
+  switch (type) {
+    case STORED_F32:
+      return n * 4;
+    case STORED_Q8_0:
+      return n / 32 * 34;
+    case STORED_Q4_0:
+      return n / 32 * 18;
+    case STORED_Q4_1:
+      return n / 32 * 20;
+  }
+  return n * 2;
+}
+
+TT_INLINE uint16_t u16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
+
+// widen stores 16 signed bytes as d * byte.
+TT_INLINE void widen(float *y, v128_t v, v128_t d) {
+  v128_t lo = wasm_i16x8_extend_low_i8x16(v), hi = wasm_i16x8_extend_high_i8x16(v);
+  v128_t q[4] = {wasm_i32x4_extend_low_i16x8(lo), wasm_i32x4_extend_high_i16x8(lo), wasm_i32x4_extend_low_i16x8(hi),
+                 wasm_i32x4_extend_high_i16x8(hi)};
+  for (int32_t i = 0; i < 4; i++) {
+    wasm_v128_store(y + i * 4, wasm_f32x4_mul(wasm_f32x4_convert_i32x4(q[i]), d));
+  }
+}
+
+// dequantize writes a row's k values to y.
+static void dequantize(float *y, const uint8_t *b, int32_t type, int32_t k) {
+  int32_t i = 0;
+  switch (type) {
+    case STORED_F32:
+      memcpy(y, b, (size_t)k * 4);
+      return;
+    case STORED_F16:
+    case STORED_BF16:
+      for (; i + 4 <= k; i += 4) {
+        v128_t h = wasm_u32x4_load16x4(b + 2 * i);
+        wasm_v128_store(y + i, type == STORED_F16 ? tt_half4(h) : wasm_i32x4_shl(h, 16));
+      }
+      for (; i < k; i++) {
+        union {
+          uint32_t bits;
+          float f;
+        } u = {(uint32_t)u16(b + 2 * i) << 16};
+        y[i] = type == STORED_F16 ? tt_half(u16(b + 2 * i)) : u.f;
+      }
+      return;
+    case STORED_Q8_0:
+      for (; i < k; i += 32, b += 34) {
+        v128_t d = wasm_f32x4_splat(tt_half(u16(b)));
+        widen(y + i, wasm_v128_load(b + 2), d);
+        widen(y + i + 16, wasm_v128_load(b + 18), d);
+      }
+      return;
+    case STORED_Q4_0:
+      for (; i < k; i += 32, b += 18) {
+        v128_t d = wasm_f32x4_splat(tt_half(u16(b))), v = wasm_v128_load(b + 2), eight = wasm_i8x16_const_splat(8);
+        widen(y + i, wasm_i8x16_sub(tt_low_nibbles(v), eight), d);
+        widen(y + i + 16, wasm_i8x16_sub(tt_high_nibbles(v), eight), d);
+      }
+      return;
+    default:
+      for (; i < k; i += 32, b += 20) {
+        v128_t d = wasm_f32x4_splat(tt_half(u16(b))), minimum = wasm_f32x4_splat(tt_half(u16(b + 2))),
+               v = wasm_v128_load(b + 4);
+        tt_expand_nibbles(y + i, tt_low_nibbles(v), d, minimum);
+        tt_expand_nibbles(y + i + 16, tt_high_nibbles(v), d, minimum);
+      }
+  }
+}
+
+TT_INLINE int finite(float f) { return f - f == 0; }
+
+static void f32_body(const void *args, int32_t begin, int32_t end) {
+  const stored_args *g = args;
+  size_t bytes = row_bytes(g->type, g->k);
+  for (int32_t i = begin; i < end; i++) {
+    float *y = (float *)g->w + target(g, i) * (size_t)g->k;
+    dequantize(y, g->src + (size_t)i * bytes, g->type, g->k);
+    if (!finite(tt_absmax(y, g->k))) {
+      *g->bad = 1;
+    }
+  }
+}
+
+// quantize writes round(x / s), ties away from zero, with s = max|x| / 127, and returns s.
+static float quantize(int8_t *q, const float *x, int32_t k) {
+  float top = tt_absmax(x, k), inverse = top > 0 ? 127 / top : 0;
+  // For a top below about 3.7e-37 the inverse overflows: such a row is zero.
+  if (!finite(inverse) || top == 0) {
+    memset(q, 0, (size_t)k);
+    return 0;
+  }
+  v128_t by = wasm_f32x4_splat(inverse), sign = wasm_i32x4_const_splat((int32_t)0x80000000),
+         half = wasm_f32x4_const_splat(0.5f);
+  int32_t i = 0;
+  for (; i + 16 <= k; i += 16) {
+    v128_t v[4];
+    for (int32_t j = 0; j < 4; j++) {
+      v128_t f = wasm_f32x4_mul(wasm_v128_load(x + i + 4 * j), by);
+      v[j] = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_add(f, wasm_v128_or(half, wasm_v128_and(f, sign))));
+    }
+    wasm_v128_store(q + i,
+                    wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(v[0], v[1]), wasm_i16x8_narrow_i32x4(v[2], v[3])));
+  }
+  for (; i < k; i++) {
+    float f = x[i] * inverse;
+    q[i] = (int8_t)(f >= 0 ? f + 0.5f : f - 0.5f);
+  }
+  return top / 127;
+}
+
+static void i8_body(const void *args, int32_t begin, int32_t end) {
+  const stored_args *g = args;
+  size_t bytes = row_bytes(g->type, g->k);
+  float *x = tt_scratch();
+  for (int32_t i = begin; i < end; i++) {
+    size_t to = target(g, i);
+    dequantize(x, g->src + (size_t)i * bytes, g->type, g->k);
+    if (!finite(tt_absmax(x, g->k))) {
+      *g->bad = 1;
+      continue;
+    }
+    g->scale[to] = quantize((int8_t *)g->w + to * (size_t)g->k, x, g->k);
+  }
+}
+
+static void q4_body(const void *args, int32_t begin, int32_t end) {
+  const stored_args *g = args;
+  size_t groups = (size_t)g->k / 32;
+  const uint8_t *b = g->src + (size_t)begin * groups * 20;
+  for (int32_t i = begin; i < end; i++) {
+    size_t at = target(g, i) * groups;
+    for (size_t k = 0; k < groups; k++, at++, b += 20) {
+      uint16_t d = u16(b), minimum = u16(b + 2);
+      if ((d & 0x7c00) == 0x7c00 || (minimum & 0x7c00) == 0x7c00) {
+        *g->bad = 1;
+      }
+      g->d[at] = d;
+      g->minimum[at] = minimum;
+      wasm_v128_store(g->w + at * 16, wasm_v128_load(b + 4));
+    }
+  }
+}
+
+static int32_t run(parallel_body body, stored_args g, int32_t m) {
+  _Atomic int32_t bad = 0;
+  g.bad = &bad;
+  parallel_for(body, &g, m, 1 + 30000 / (g.k + 1));
+  return bad;
+}
+
+int32_t f32_from_stored(int32_t type, void *y, void *src, int32_t first, int32_t m, int32_t k, int32_t half) {
+  return run(f32_body, (stored_args){.type = type, .w = y, .src = src, .first = first, .k = k, .half = half}, m);
+}
+
+int32_t i8_from_stored(int32_t type, void *w, void *scale, void *src, int32_t first, int32_t m, int32_t k,
+                       int32_t half) {
+  return run(i8_body,
+             (stored_args){.type = type, .w = w, .scale = scale, .src = src, .first = first, .k = k, .half = half}, m);
+}
+
+int32_t q4_from_stored(void *w, void *d, void *minimum, void *src, int32_t first, int32_t m, int32_t k, int32_t half) {
+  return run(q4_body,
+             (stored_args){.w = w, .d = d, .minimum = minimum, .src = src, .first = first, .k = k, .half = half}, m);
+}
