@@ -1,20 +1,67 @@
 package engine
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 )
 
-// index.Tensor and index_put: advanced indexing with a list of index tensors, None for dimensions that stay.
+// index.Tensor and index_put: advanced indexing with a list of index tensors, None for dimensions that stay. A mask stands for the
+// positions of its elements that are not zero: one index for each of its dimensions.
 
 // advanced is the resolved layout of an indexing: which dimensions are indexed, and where the indices' own dimensions go.
 type advanced struct {
-	dims  []int // indexed dimensions
-	idx   []*tensor
-	shape []int // common sizes of the indices
-	at    int   // position of shape in the result: that of the first index if they stand together, else 0
-	rest  []int // dimensions that stay
-	sizes []int // of the result
+	dims  []int     // indexed dimensions
+	idx   []indices // one for each
+	shape []int     // common sizes of the indices
+	at    int       // position of shape in the result: that of the first index if they stand together, else 0
+	rest  []int     // dimensions that stay
+	sizes []int     // of the result
+}
+
+// indices are positions in one dimension: a tensor's, or those that a mask selects.
+type indices struct {
+	t    *tensor // nil for a mask's
+	i    []int64 // a mask's
+	size []int
+}
+
+// values reads the positions.
+func (x *indices) values(c *Call) []int64 {
+	if x.t != nil {
+		return c.In(x.t).i
+	}
+	return x.i
+}
+
+// masked appends the positions that mask t selects from dimension d on.
+func (a *advanced) masked(c *Call, t *tensor, d int) {
+	in := c.T(0)
+	switch n := t.dim(); {
+	case n == 0 || d+n > in.dim() || !slices.Equal(t.sizes, in.sizes[d:d+n]):
+		c.failArg(1, "mask of %v at dimension %d of %v", t.sizes, d, in.sizes)
+		return
+	case t.addr == 0 && t.n > 0:
+		c.failArg(1, "mask has no memory: nothing has computed it")
+		return
+	}
+	mask := c.Bytes(t)
+	count := t.n - bytes.Count(mask, []byte{0})
+	flat := make([]int64, t.dim()*count)
+	at := make([]int, t.dim())
+	for k := range at {
+		a.dims = append(a.dims, d+k)
+		a.idx = append(a.idx, indices{i: flat[k*count : (k+1)*count], size: []int{count}})
+	}
+	n := 0
+	each(t.sizes, at, func(i int) {
+		if mask[i] != 0 {
+			for k, x := range at {
+				flat[k*count+n] = int64(x)
+			}
+			n++
+		}
+	})
 }
 
 func (c *Call) advanced() *advanced {
@@ -30,13 +77,16 @@ func (c *Call) advanced() *advanced {
 			d++
 			continue
 		case t.dtype == Bool || t.dtype == U8:
-			c.failArg(1, "masks are not supported as an index")
-			return nil
+			if a.masked(c, t, d); c.failed() {
+				return nil
+			}
+			d += t.dim()
+			continue
 		case t.dtype != I64 && t.dtype != I32:
 			c.failArg(1, "index of type %s", dtypeName(t.dtype))
 			return nil
 		}
-		a.dims, a.idx = append(a.dims, d), append(a.idx, t)
+		a.dims, a.idx = append(a.dims, d), append(a.idx, indices{t: t, size: t.sizes})
 		d++
 	}
 	if d > in.dim() || len(a.idx) == 0 {
@@ -46,7 +96,10 @@ func (c *Call) advanced() *advanced {
 	for ; d < in.dim(); d++ {
 		a.rest = append(a.rest, d)
 	}
-	a.shape = c.broadcast(a.idx...)
+	a.shape = a.idx[0].size
+	for _, x := range a.idx[1:] {
+		a.shape = c.broadcastOf(a.shape, x.size)
+	}
 	if a.dims[len(a.dims)-1]-a.dims[0] == len(a.dims)-1 {
 		a.at = a.dims[0]
 	}
@@ -65,15 +118,15 @@ func (c *Call) advanced() *advanced {
 func (a *advanced) walk(c *Call, in *tensor, f func(k, at int)) {
 	st := stridesOf(in.sizes)
 	base := make([]int, numel(a.shape)) // offset that the indices select
-	for i, t := range a.idx {
-		idx := c.In(t)
+	for i, x := range a.idx {
+		idx := x.values(c)
 		k := 0
 		walk(a.shape, func(off []int) {
 			if !c.failed() {
-				base[k] += c.indexOf(1, off[0], idx.i[off[0]], in.sizes[a.dims[i]]) * st[a.dims[i]]
+				base[k] += c.indexOf(1, off[0], idx[off[0]], in.sizes[a.dims[i]]) * st[a.dims[i]]
 			}
 			k++
-		}, broadcastStrides(t.sizes, a.shape))
+		}, broadcastStrides(x.size, a.shape))
 	}
 	if c.failed() {
 		return
@@ -90,8 +143,8 @@ func (a *advanced) walk(c *Call, in *tensor, f func(k, at int)) {
 	}, baseSt, restSt)
 }
 
-// rows reports whether the indexing is one index on dimension 0: a gather or scatter of rows.
-func (a *advanced) rows() bool { return len(a.dims) == 1 && a.dims[0] == 0 }
+// rows reports whether the indexing is one index tensor on dimension 0: a gather or scatter of rows.
+func (a *advanced) rows() bool { return len(a.dims) == 1 && a.dims[0] == 0 && a.idx[0].t != nil }
 
 func init() {
 	Register(Op{Name: "aten::index.Tensor_out", By: "scalar C rows, all types", Check: checkSameType, Shape: func(c *Call) {
@@ -108,7 +161,7 @@ func init() {
 		}
 	}, Kernel: func(c *Call) bool {
 		a := c.advanced()
-		return a.rows() && rowsKernel(c, c.Out(), c.T(0), a.idx[0])
+		return a.rows() && rowsKernel(c, c.Out(), c.T(0), a.idx[0].t)
 	}})
 	put := func(name string, out func(c *Call) *tensor) {
 		Register(Op{Name: name, Check: func(g *Graph, n *Node) error {

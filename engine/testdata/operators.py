@@ -5,6 +5,7 @@ Writes op_FAMILY.pte and op_FAMILY.json (see record.py).
 """
 
 import math
+import struct
 
 import torch
 import torch.nn.functional as F
@@ -285,6 +286,61 @@ def llm():
     f.write()
 
 
+def packed(w, group, bits):
+    """A filter [n, k] quantised in groups and packed as torchao's portable kernels take it: a header of 64 bytes, then blocks of 8 outputs and 16 inputs."""
+    n, k = w.shape
+    top = 2 ** (bits - 1)
+    scales = w.view(n, k // group, group).abs().amax(-1) / (top - 0.5)
+    q = (w.view(n, k // group, group) / scales[..., None]).round().clamp(-top, top - 1).to(torch.int32)
+    parts = [struct.pack("<16i", 6712, 1, bits, 0, 0, 8, 16, 2, *[0] * 8)]
+    for row in range(0, n, 8):
+        rows, s = torch.zeros(8, k // group, group, dtype=torch.int32), torch.zeros(8, k // group)
+        rows[: min(8, n - row)], s[: min(8, n - row)] = q[row : row + 8], scales[row : row + 8]
+        for g in range(k // group):
+            blocks = rows[:, g].view(8, group // 16, 2, 8).permute(1, 2, 0, 3).reshape(-1, 32)  # [block][half][output][8 weights]
+            if bits == 4:
+                u = blocks + 8
+                parts.append(bytes((u[:, :16] | u[:, 16:] << 4).flatten().tolist()))
+            else:
+                parts.append(bytes((blocks & 255).flatten().tolist()))
+            parts.append(struct.pack("<8f8i", *s[:, g].tolist(), *rows[:, g].sum(-1).tolist()))
+    return torch.frombuffer(bytearray(b"".join(parts)), dtype=torch.uint8)
+
+
+def moe():
+    f = Family("moe")
+    for name, tokens, dim, hidden, experts, active, group, bits, score, bias in [
+        ("sigmoid_bias", 5, 32, 48, 4, 2, 16, 4, "sigmoid", True), ("sigmoid", 1, 32, 32, 3, 3, 32, 4, "sigmoid", False),
+        ("softmax", 7, 48, 32, 5, 2, 16, 4, "softmax", False), ("bits8", 3, 32, 32, 3, 1, 32, 8, "softmax", False),
+    ]:
+        w13 = torch.stack([packed(torch.randn(2 * hidden, dim), group, bits) for _ in range(experts)])
+        w2 = torch.stack([packed(torch.randn(dim, hidden) / 3, group, bits) for _ in range(experts)])
+        args = torch.randn(tokens, dim), torch.randn(experts, dim) / 2, torch.randn(experts) if bias else torch.empty(0), w13, w2
+        f.case(name, lambda x, g, b, u, d, k=(active, experts, hidden, dim, group, bits, score, 2.5): L.quantized_moe_ffn(x, g, b, u, d, *k), *args)
+    f.write()
+
+
+def mask():
+    """Masks as indices."""
+    f = Family("mask")
+
+    def some(y, most):
+        torch._check(y.shape[0] <= most)
+        return y
+
+    x, m = torch.randn(4, 3, 5), torch.rand(4, 3) > 0.5
+    for d in (torch.float32, torch.int64, torch.bool):
+        a = make(x, d)
+        f.case("rows_" + NAME[d], lambda a, m: some(A.index.Tensor(a, [m]), 4), a, m[:, 0].contiguous(), more=[(a, torch.zeros(4, dtype=torch.bool)), (a, torch.ones(4, dtype=torch.bool))])
+        f.case("put_" + NAME[d], lambda a, m, v: A.index_put.default(a, [m], v), a, m, make(torch.randn(5), d))
+    f.case("two", lambda a, m: some(A.index.Tensor(a, [m]), 12), x, m)
+    f.case("last", lambda a, m: A.index_put.default(a, [None, m], torch.tensor(2.0)), x, torch.rand(3, 5) > 0.5)
+    f.case("byte", lambda a, m: A.index_put.default(a, [None, None, m], torch.tensor(2.0)), x, (torch.rand(5) > 0.5).to(torch.uint8))
+    f.case("more", lambda a, m, i: A.index_put.default(a, [m, i], torch.tensor(2.0)), x, m[:, 0].contiguous(), torch.tensor([1]))
+    f.case("add", lambda a, m, v: A.index_put.default(a, [m], v, True), x, m, torch.randn(5))
+    f.write()
+
+
 def order():
     f = Family("order")
     x = torch.randn(2, 4, 6, 5).to(memory_format=torch.channels_last)
@@ -297,6 +353,6 @@ def order():
     f.write()
 
 
-for family in (conv, pool, norm, pad, pick, resample, move, fourier, rand, quant, llm, order):
+for family in (conv, pool, norm, pad, pick, resample, move, fourier, rand, quant, llm, moe, mask, order):
     torch.manual_seed(1)
     family()
