@@ -2,6 +2,8 @@ package engine
 
 import (
 	"math"
+
+	"tabtune/engine/kernel"
 )
 
 // Conversions between f32 and int8 and elementwise operations of int8, as XNNPACK defines them.
@@ -79,12 +81,10 @@ func init() {
 			shapeBroadcast(c)
 		},
 		Kernel: func(c *Call) bool {
-			a, b, out, p := c.T(0), c.T(1), c.Out(), c.Ints(2)
-			if a.n != out.n || b.n != out.n {
-				return false
-			}
-			c.dev().Qs8Add(out.addr, a.addr, b.addr, int32(p[0]), int32(p[1]), int32(p[2]), int32(p[3]), int32(c.Int(3)), int32(out.n))
-			return true
+			p := c.Ints(2)
+			return c.runs8(func(out, a, b kernel.Addr, n int32) {
+				c.dev().Qs8Add(out, a, b, int32(p[0]), int32(p[1]), int32(p[2]), int32(p[3]), int32(c.Int(3)), n)
+			})
 		},
 		Ref: func(c *Call) {
 			p, zero := c.Ints(2), c.Int(3)
@@ -94,12 +94,9 @@ func init() {
 		Check: bits8(I8, I8, 0, 0, 0, 0, I8), InPlace: []int{0, 1},
 		Shape: func(c *Call) { c.zeroPoints(2, 3, 5); shapeBroadcast(c) },
 		Kernel: func(c *Call) bool {
-			a, b, out := c.T(0), c.T(1), c.Out()
-			if a.n != out.n || b.n != out.n {
-				return false
-			}
-			c.dev().Qs8Mul(out.addr, a.addr, b.addr, int32(c.Int(2)), int32(c.Int(3)), float32(c.Float(4)), int32(c.Int(5)), int32(out.n))
-			return true
+			return c.runs8(func(out, a, b kernel.Addr, n int32) {
+				c.dev().Qs8Mul(out, a, b, int32(c.Int(2)), int32(c.Int(3)), float32(c.Float(4)), int32(c.Int(5)), n)
+			})
 		},
 		Ref: func(c *Call) {
 			az, bz, scale, zero := c.Int(2), c.Int(3), float32(c.Float(4)), c.Int(5)
@@ -111,6 +108,27 @@ func init() {
 func quantise8(x, inverse float32, zero int64) int64 {
 	q := truncInt(math.RoundToEven(float64(float32(x * inverse)))) // bounded before the sum, as the kernel's int16 is
 	return min(max(min(max(q, math.MinInt16), math.MaxInt16)+zero, math.MinInt8), math.MaxInt8)
+}
+
+// runs8 calls f for the longest runs of two int8 arguments and the output that lie in memory one after the other in all three; false where
+// they are too short to be worth a call.
+func (c *Call) runs8(f func(out, a, b kernel.Addr, n int32)) bool {
+	a, b, out := c.T(0), c.T(1), c.Out()
+	sa, sb := broadcastStrides(a.sizes, out.sizes), broadcastStrides(b.sizes, out.sizes)
+	d, n := len(out.sizes), 1
+	for d > 0 && (out.sizes[d-1] == 1 || sa[d-1] == n && sb[d-1] == n) {
+		d--
+		n *= out.sizes[d]
+	}
+	if n < 16 && n < out.n {
+		return false
+	}
+	at := 0
+	walk(out.sizes[:d], func(off []int) {
+		f(out.addr+kernel.Addr(at), a.addr+kernel.Addr(off[0]), b.addr+kernel.Addr(off[1]), int32(n))
+		at += n
+	}, sa[:d], sb[:d])
+	return true
 }
 
 // each8 computes an int8 output from two broadcast int8 arguments.

@@ -1,15 +1,8 @@
 // int8 arithmetic as XNNPACK defines it, bit for bit: patches, depthwise convolution and pooling of channels-last
 // images, conversions and elementwise operations. The products are gemm_i8.c's.
 #include "gemm_i16.h"
+#include "requantize.h"
 #include "window.h"
-
-// requantize returns round(acc * scale) + zero within [lo, hi], of four lanes.
-TT_INLINE v128_t requantize(v128_t acc, v128_t scale, int32_t zero, int32_t lo, int32_t hi) {
-  v128_t f = wasm_f32x4_mul(wasm_f32x4_convert_i32x4(acc), scale);
-  v128_t q = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(wasm_f32x4_pmin(wasm_f32x4_splat((float)(hi - zero)), f)));
-  q = wasm_i32x4_add(wasm_i32x4_max(q, wasm_i32x4_splat(lo - zero)), wasm_i32x4_splat(zero));
-  return wasm_i32x4_min(wasm_i32x4_max(q, wasm_i32x4_splat(lo)), wasm_i32x4_splat(hi));
-}
 
 typedef struct {
   int16_t *q;
@@ -111,8 +104,8 @@ static TT_NOINLINE void depthwise_pixel(const image_args *g, int8_t *out, const 
           hi = wasm_i32x4_add(hi, wasm_i32x4_extmul_high_i16x8(a, b));
         }
       }
-      lo = requantize(lo, wasm_v128_load(g->scale + c), g->zero, g->lo, g->hi);
-      hi = requantize(hi, wasm_v128_load(g->scale + c + 4), g->zero, g->lo, g->hi);
+      lo = tt_requantize(lo, wasm_v128_load(g->scale + c), g->zero, g->lo, g->hi);
+      hi = tt_requantize(hi, wasm_v128_load(g->scale + c + 4), g->zero, g->lo, g->hi);
       v128_t half = wasm_i16x8_narrow_i32x4(lo, hi);
       wasm_v128_store64_lane(out + c, wasm_i8x16_narrow_i16x8(half, half), 0);
       continue;
@@ -125,7 +118,7 @@ static TT_NOINLINE void depthwise_pixel(const image_args *g, int8_t *out, const 
                weight[(size_t)i * next + (size_t)(j * g->c + k)];
         }
       }
-      v128_t v = requantize(wasm_i32x4_splat(s), wasm_f32x4_splat(g->scale[k]), g->zero, g->lo, g->hi);
+      v128_t v = tt_requantize(wasm_i32x4_splat(s), wasm_f32x4_splat(g->scale[k]), g->zero, g->lo, g->hi);
       out[k] = (int8_t)wasm_i32x4_extract_lane(v, 0);
     }
   }

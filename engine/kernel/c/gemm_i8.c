@@ -6,6 +6,7 @@
 // straight from the int8 rows.
 #include "gemm_i16.h"
 #include "gemm_splat.h"
+#include "requantize.h"
 
 #define ROWS 128
 #define COLS 64
@@ -47,14 +48,20 @@ TT_INLINE v128_t add_run(const gemm_args *g, v128_t f, v128_t sums, int32_t run,
 
 // store_i8 writes min(4, cols) outputs of row i from column j on, from exact sums.
 TT_INLINE void store_i8(const gemm_args *g, int32_t i, int32_t j, v128_t sums, int32_t cols) {
+  int8_t *out = g->out + (size_t)i * (size_t)g->ldy + j;
+  if (cols >= 4) {
+    v128_t acc = g->ibias ? wasm_i32x4_add(sums, wasm_v128_load(g->ibias + j)) : sums;
+    v128_t v = tt_requantize(acc, wasm_v128_load(g->sw + j), g->zero, g->lo, g->hi);
+    v = wasm_i16x8_narrow_i32x4(v, v);
+    wasm_v128_store32_lane(out, wasm_i8x16_narrow_i16x8(v, v), 0);
+    return;
+  }
   int32_t s[4];
   wasm_v128_store(s, sums);
-  int8_t *out = g->out + (size_t)i * (size_t)g->ldy + j;
-  for (int32_t c = 0; c < tt_min32(4, cols); c++) {
-    int32_t acc = g->ibias ? (int32_t)((uint32_t)s[c] + (uint32_t)g->ibias[j + c]) : s[c];
-    float f = (float)acc * g->sw[j + c], top = (float)(g->hi - g->zero);
-    v128_t v = wasm_i32x4_trunc_sat_f32x4(wasm_f32x4_nearest(wasm_f32x4_splat(f > top ? top : f)));
-    out[c] = (int8_t)tt_min32(g->hi, tt_max32(g->lo - g->zero, wasm_i32x4_extract_lane(v, 0)) + g->zero);
+  for (int32_t c = 0; c < cols; c++) {
+    uint32_t acc = (uint32_t)s[c] + (g->ibias ? (uint32_t)g->ibias[j + c] : 0);
+    v128_t v = tt_requantize(wasm_i32x4_splat((int32_t)acc), wasm_f32x4_splat(g->sw[j + c]), g->zero, g->lo, g->hi);
+    out[c] = (int8_t)wasm_i32x4_extract_lane(v, 0);
   }
 }
 
