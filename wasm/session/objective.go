@@ -125,23 +125,27 @@ func mean(nll []float32) float64 {
 // exampleLosses runs the perturbed copies over examples and returns the objective
 // of every example in every replica, replica-major. One group of examples is for
 // all replicas; else each replica has its own, all of the same length. Examples
-// that are too many for one call are run in several: every row's losses are the
-// same whatever else is in the call.
+// go through the model by length, in as many calls as are the least work (see
+// plan): every row's losses are the same whatever else is in the call.
 func (r *runner) exampleLosses(o objective, groups [][]item, seeds []int64, eps float32) ([]float32, error) {
 	reps, labels, n := r.spec.Replicas(), len(r.spec.Labels), len(groups[0])
-	rows := make([][][]row, len(groups)) // of each group's examples
+	rows := make([][][]row, len(groups)) // of each group's examples, the short ones first
+	order := make([][]int, len(groups))  // where those stand in the group
 	for g, items := range groups {
-		for _, it := range items {
-			rows[g] = append(rows[g], o.rows(it, labels))
+		all := make([][]row, n)
+		for i, it := range items {
+			all[i] = o.rows(it, labels)
+			order[g] = append(order[g], i)
+		}
+		slices.SortStableFunc(order[g], func(a, b int) int { return longest(all[a]) - longest(all[b]) })
+		for _, i := range order[g] {
+			rows[g] = append(rows[g], all[i])
 		}
 	}
 	out := make([]float32, reps*n)
 	predicted := make([]int, reps*n)
-	for lo := 0; lo < n; {
-		hi := lo + 1
-		for hi < n && r.holds(rows, lo, hi+1) {
-			hi++
-		}
+	lo := 0
+	for _, hi := range r.plan(rows) {
 		call := make([][]row, len(groups))
 		for g := range call {
 			call[g] = slices.Concat(rows[g][lo:hi]...)
@@ -155,9 +159,9 @@ func (r *runner) exampleLosses(o objective, groups [][]item, seeds []int64, eps 
 			g := k % len(groups)
 			at := nll[k*per : (k+1)*per]
 			for i := lo; i < hi; i++ {
-				m := scored(rows[g][i])
-				loss, p := o.loss(groups[g][i], rows[g][i], at[:m])
-				out[k*n+i], predicted[k*n+i] = float32(loss), p
+				m, x := scored(rows[g][i]), order[g][i]
+				loss, p := o.loss(groups[g][x], rows[g][i], at[:m])
+				out[k*n+x], predicted[k*n+x] = float32(loss), p
 				at = at[m:]
 			}
 		}
@@ -178,19 +182,47 @@ func (r *runner) exampleLosses(o objective, groups [][]item, seeds []int64, eps 
 	return out, nil
 }
 
-// holds reports whether the examples lo to hi of every group fit one call.
-func (r *runner) holds(rows [][][]row, lo, hi int) bool {
-	reps := r.spec.Replicas()
-	for _, g := range rows {
-		n, m := 0, 0
-		for _, e := range g[lo:hi] {
-			n, m = n+len(e), m+scored(e)
-		}
-		if n*reps > r.spec.Rows || m*reps > r.spec.Scored {
-			return false
+// callTokens is what a call costs besides its tokens, in tokens: reading the
+// weights and making the directions once more. From timing runs on movie reviews.
+const callTokens = 128
+
+// plan cuts examples into calls: it returns the end of each. All rows of a call are
+// as long as its longest, so short examples, which come first, go in calls
+// of their own where that saves more than a call costs.
+func (r *runner) plan(rows [][][]row) (ends []int) {
+	n, copies := len(rows[0]), r.spec.Replicas()/len(rows)
+	// cost[hi] is that of the examples before hi; from[hi] is where the last call begins.
+	cost, from := make([]int, n+1), make([]int, n+1)
+	for hi := 1; hi <= n; hi++ {
+		count, marks := make([]int, len(rows)), make([]int, len(rows)) // rows and scored positions of each group
+		width := 1
+		for lo := hi - 1; lo >= 0; lo-- {
+			most, places := 0, 0
+			for g := range rows {
+				e := rows[g][lo]
+				count[g], marks[g], width = count[g]+len(e), marks[g]+scored(e), max(width, longest(e))
+				most, places = max(most, count[g]), max(places, marks[g])
+			}
+			if lo < hi-1 && !r.holds(most, places) {
+				break
+			}
+			c := cost[lo] + callTokens + most*len(rows)*copies*width
+			if lo == hi-1 || c < cost[hi] {
+				cost[hi], from[hi] = c, lo
+			}
 		}
 	}
-	return true
+	for hi := n; hi > 0; hi = from[hi] {
+		ends = append(ends, hi)
+	}
+	slices.Reverse(ends)
+	return ends
+}
+
+// holds reports whether so many rows and scored positions a replica fit one call.
+func (r *runner) holds(rows, positions int) bool {
+	reps := r.spec.Replicas()
+	return rows*reps <= r.spec.Rows && positions*reps <= r.spec.Scored
 }
 
 // pad gives all groups the same number of rows: those added score nothing.

@@ -11,14 +11,10 @@ import (
 func (u *run) losses(items []item, seeds []int64) ([]float64, error) {
 	eps := float32(u.c.Eps)
 	if !u.c.est.Sequential() {
-		groups := [][]item{items}
-		if u.c.est.Spread() { // each query's own, for both signs
-			groups = groups[:0]
-			for part := range slices.Chunk(items, u.c.Batch) {
-				groups = append(groups, part)
-			}
-			groups = append(groups, groups...)
+		if u.c.est.Spread() {
+			return u.spreadLosses(items, seeds, eps)
 		}
+		groups := [][]item{items}
 		losses, err := u.r.exampleLosses(u.c.objective, groups, seeds, eps)
 		if err != nil {
 			return nil, err
@@ -40,6 +36,55 @@ func (u *run) losses(items []item, seeds []int64) ([]float64, error) {
 	}
 	return out, nil
 }
+
+// spreadLosses is losses where every query has examples of its own, for both signs.
+// The queries go through the program in several calls of its own number of them
+// (see spreadQueries), those with short examples first.
+func (u *run) spreadLosses(items []item, seeds []int64, eps float32) ([]float64, error) {
+	groups := slices.Collect(slices.Chunk(items, u.c.Batch))
+	order, width := make([]int, len(seeds)), make([]int, len(seeds))
+	for j := range order {
+		order[j] = j
+		for _, it := range groups[j] {
+			width[j] = max(width[j], longest(u.c.objective.rows(it, len(u.r.spec.Labels))))
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return width[a] - width[b] })
+	out := make([]float64, 2*len(seeds))
+	q := u.c.spec.Queries
+	for part := range slices.Chunk(order, q) {
+		call, directions := make([][]item, 2*q), make([]int64, q)
+		for i, j := range part {
+			call[i], call[q+i], directions[i] = groups[j], groups[j], seeds[j]
+		}
+		losses, err := u.r.exampleLosses(u.c.objective, call, directions, eps)
+		if err != nil {
+			return nil, err
+		}
+		means := make([]float64, 2*q)
+		if err := zo.Means(means, losses); err != nil {
+			return nil, err
+		}
+		for i, j := range part {
+			out[j], out[len(seeds)+j] = means[i], means[q+i]
+		}
+	}
+	return out, nil
+}
+
+// spreadQueries is how many of q queries with rows of their own go through the
+// program at once: the fewest that make spreadRows rows, so that rows of like
+// length share a call.
+func spreadQueries(q, batch int) int {
+	for n := 1; n < q; n++ {
+		if q%n == 0 && 2*n*batch >= spreadRows {
+			return n
+		}
+	}
+	return q
+}
+
+const spreadRows = 16
 
 // batch returns the examples of a step, their prefixes cached.
 func (u *run) batch(step int64) ([]item, error) {

@@ -264,6 +264,9 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	if c.est.Sequential() {
 		c.spec.Queries = 1
 	}
+	if c.est.Spread() {
+		c.spec.Queries = spreadQueries(p.Queries, p.Batch)
+	}
 	if len(p.Modules) == 1 && p.Modules[0] == fullModules {
 		if err := c.fullWeights(m); err != nil {
 			return nil, err
