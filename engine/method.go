@@ -122,6 +122,25 @@ type MemoryPlan struct {
 	Arena     int64 // inputs, outputs and everything between
 	Constants int64 // of this method; shared with other methods
 	Buffers   int64 // mutable buffers
+
+	each map[string]int64 // constants by what is in them
+}
+
+// Together is what methods of one program need whose arena is shared: one runs at a
+// time, and equal constants are one.
+func Together(plans ...MemoryPlan) int64 {
+	var arena, constants, buffers int64
+	seen := map[string]bool{}
+	for _, p := range plans {
+		arena, buffers = max(arena, p.Arena), max(buffers, p.Buffers)
+		for key, n := range p.each {
+			if !seen[key] {
+				seen[key] = true
+				constants += n
+			}
+		}
+	}
+	return arena + constants + buffers
 }
 
 // Memory returns what the method needs, whether it is allocated yet or not.
@@ -130,15 +149,16 @@ func (m *Method) Memory() MemoryPlan {
 	for _, n := range m.sizes {
 		p.Arena += n
 	}
-	seen := map[string]bool{}
+	p.each = map[string]int64{}
 	for i, v := range m.g.Values {
 		if v.Kind != KindTensor || v.Alias >= 0 || !m.used(i) {
 			continue
 		}
 		switch {
-		case v.Role == RoleConst && v.Data != nil && v.Data.addr == 0 && !seen[v.Data.key]:
-			seen[v.Data.key] = true
-			p.Constants += v.Bytes()
+		case v.Role == RoleConst && v.Data != nil && v.Data.addr == 0 && p.each[v.Data.key] == 0:
+			n := (v.Bytes() + 63) &^ 63 // as they are allocated
+			p.each[v.Data.key] = n
+			p.Constants += n
 		case v.Role == RoleState && m.g.Straight:
 			p.Buffers += v.Bytes()
 		}

@@ -138,7 +138,7 @@ type TrainParams struct {
 	Estimator  string          `json:"estimator,omitempty"` // auto (default), head, prge, rows, mezo, fzoo, grzo, greedy
 	Queries    int             `json:"queries,omitempty"`
 	Batch      int             `json:"batch,omitempty"`
-	Eps        float64         `json:"eps,omitempty"`
+	Eps        json.RawMessage `json:"eps,omitempty"`       // AutoEps or Eps(x), the size of the perturbation
 	LR         json.RawMessage `json:"lr,omitempty"`        // AutoLR or LR(x)
 	Schedule   string          `json:"schedule,omitempty"`  // linear (default), cosine, constant
 	Warmup     float64         `json:"warmup,omitempty"`    // share of the run over which the rate rises
@@ -147,11 +147,15 @@ type TrainParams struct {
 	Noise      string          `json:"noise,omitempty"`     // normal (default; fzoo: rademacher), rademacher
 	Head       string          `json:"head,omitempty"`      // where a label head reads: any layer (default), or output: the final norm
 	Clip       float64         `json:"clip,omitempty"`      // bound of a coefficient, times the step's median; 0: none
+	Average    string          `json:"average,omitempty"`   // "" (default: none), tail, or a decay such as 0.95: an average of the iterates is scored too
+	Subspace   string          `json:"subspace,omitempty"`  // where A comes from: random (default), or activations: what the modules read
+	Resample   int             `json:"resample,omitempty"`  // go on in another random subspace every so many steps; 0: never
+	Refit      int             `json:"refit,omitempty"`     // fit the label head again every so many steps; 0: never
 	Patience   int             `json:"patience,omitempty"`  // evaluations without a better one that end the run; 0: none
 	Rank       int             `json:"rank,omitempty"`
 	Alpha      float64         `json:"alpha,omitempty"`
-	Modules    []string        `json:"modules,omitempty"` // q k v o gate up down
-	Layers     json.RawMessage `json:"layers,omitempty"`  // AllLayers or Layers(k), the top k
+	Modules    []string        `json:"modules,omitempty"` // q k v o gate up down, or one "auto"
+	Layers     json.RawMessage `json:"layers,omitempty"`  // AllLayers, AutoLayers or Layers(k), the top k
 	Steps      int             `json:"steps,omitempty"`
 	Rows       int             `json:"rows,omitempty"`
 	Minutes    float64         `json:"minutes,omitempty"`
@@ -164,20 +168,26 @@ type TrainParams struct {
 	Resume     bool            `json:"resume,omitempty"`     // go on from Out's replay log if there is one
 }
 
-// AutoLR asks for the learning-rate finder; AllLayers adapts every layer.
+// AutoLR asks for the learning-rate finder, AutoEps for a perturbation whose slopes agree with those of its neighbour in size; AllLayers adapts every layer.
 var (
 	AutoLR    = json.RawMessage(`"auto"`)
+	AutoEps   = json.RawMessage(`"auto"`)
 	AllLayers = json.RawMessage(`"all"`)
+	// AutoLayers has a probe choose the number of layers; one "auto" as Modules, the modules.
+	AutoLayers = json.RawMessage(`"auto"`)
 )
 
 // LR is a fixed learning rate, which must be finite.
 func LR(lr float64) json.RawMessage { b, _ := json.Marshal(lr); return b }
 
+// Eps is a fixed size of the perturbation.
+func Eps(eps float64) json.RawMessage { return LR(eps) }
+
 // Layers adapts the top k layers.
 func Layers(k int) json.RawMessage { b, _ := json.Marshal(k); return b }
 
 // TrainEvent is one event of a run. Which fields are set depends on Type:
-// prefix and progress (Done, Total, Phase), head (Layer, Accuracy, Loss), eps (Eps), lr (LR), eval (Step, Accuracy, Loss, Best), step (Step to PeakBytes), checkpoint (Step).
+// prefix and progress (Done, Total, Phase), head (Layer, Accuracy, Loss), eps (Eps), probe (Layers, Modules, Gain, Chosen), lr (LR), eval (Step, Accuracy, Loss, Best; Averaged: of the average of the iterates), step (Step to PeakBytes), checkpoint (Step).
 type TrainEvent struct {
 	Type          string  `json:"type"`
 	Phase         string  `json:"phase"`
@@ -189,12 +199,18 @@ type TrainEvent struct {
 	Loss          float64 `json:"loss"`
 	Accuracy      float64 `json:"accuracy"`
 	Best          bool    `json:"best"`
+	Averaged      bool    `json:"averaged"`
 	LR            float64 `json:"lr"`
 	Eps           float64 `json:"eps"`
 	Rows          int64   `json:"rows"`
 	RowsPerSecond float64 `json:"rowsPerSecond"`
 	SecondsLeft   float64 `json:"secondsLeft"`
 	PeakBytes     int64   `json:"peakBytes"`
+	// Layers and Modules were tried as the adapter's place, with this gain of a step for what a row costs; the largest is chosen.
+	Layers  int      `json:"layers"`
+	Modules []string `json:"modules"`
+	Gain    float64  `json:"gain"`
+	Chosen  bool     `json:"chosen"`
 	Metrics
 }
 
@@ -212,6 +228,7 @@ type Score struct {
 	Step     int     `json:"step"`
 	Accuracy float64 `json:"accuracy"`
 	Loss     float64 `json:"loss"`
+	Averaged bool    `json:"averaged,omitempty"` // of the average of the iterates
 	Metrics
 }
 

@@ -22,6 +22,8 @@ import (
 //	        sequence: the hidden state there and the mean up to there, of prefix
 //	        and of each layer above but the last; then the final norm's output
 //	        there. Only with Features
+//	inputs(h f32[n,T,d], rows i64[m]) -> f32[m, sum of Groups' widths]: what each
+//	        group of adapted modules reads there; only with Inputs
 //	decode: see there; only with Decode
 //
 // n and m are multiples of R and replica-major: rows[i] lies in replica
@@ -42,6 +44,9 @@ func Build(s Spec) (*pte.Program, error) {
 	if s.Features {
 		p.Add(b.features())
 	}
+	if s.Inputs {
+		p.Add(b.inputs())
+	}
 	if s.Decode {
 		p.Add(b.decode())
 	}
@@ -51,10 +56,11 @@ func Build(s Spec) (*pte.Program, error) {
 type builder struct {
 	spec *Spec
 	g    *graph.Graph
-	mask *graph.Tensor            // causal mask [T,T]
-	cos  *graph.Tensor            // [T,1,headDim]
-	sin  *graph.Tensor            // [T,1,headDim]
-	rep  map[string]*graph.Tensor // perturbed B as [R,rank,out], by module name; nil outside forward
+	mask *graph.Tensor                // causal mask [T,T]
+	cos  *graph.Tensor                // [T,1,headDim]
+	sin  *graph.Tensor                // [T,1,headDim]
+	rep  map[string]*graph.Tensor     // perturbed B as [R,rank,out], by module name; nil outside forward
+	tap  func(i int, x *graph.Tensor) // called with what adapter i reads, unless nil
 }
 
 var (

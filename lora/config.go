@@ -168,6 +168,9 @@ type Spec struct {
 	Head       *HeadAdapter
 	Classifier *Classifier
 	Features   bool // with a method features
+	Inputs     bool // with a method inputs
+	// Past is what was trained before in other subspaces; nil: nothing.
+	Past *Stack
 	// PrefixRows and LogitRows bound n in prefix and logits (default 8 and 1).
 	PrefixRows, LogitRows int
 	Decode                bool // with the method decode: generation over a cache of keys and values
@@ -274,6 +277,14 @@ func (s *Spec) Validate() error {
 				return fmt.Errorf("A of %s does not have %d x %d elements", a.Name, s.Rank, a.In)
 			}
 		}
+	}
+	if s.Past != nil {
+		if err := s.Past.validate(s); err != nil {
+			return err
+		}
+	}
+	if s.Inputs && len(s.Modules) == 0 {
+		return fmt.Errorf("inputs: no module is adapted")
 	}
 	if s.Window < 1 || s.Window > s.Model.Context {
 		return fmt.Errorf("window: %d tokens, want 1 to the model's context %d", s.Window, s.Model.Context)

@@ -18,7 +18,15 @@ func (b *builder) linear(x *graph.Tensor, name, m string) *graph.Tensor {
 	if at < 0 {
 		return y
 	}
-	xa := g.MulScalar(g.Linear(x, b.matrixA(at)), s.Alpha/float64(s.Rank))
+	if b.tap != nil {
+		b.tap(at, x)
+	}
+	scale := s.Alpha / float64(s.Rank)
+	if p := s.Past; p != nil {
+		xp := g.MulScalar(g.Linear(x, b.floats(p.A[at], p.Rank, in)), scale)
+		y = g.Add(y, g.Linear(xp, b.floats(p.B[at], out, p.Rank)))
+	}
+	xa := g.MulScalar(g.Linear(x, b.matrixA(at)), scale)
 	rank, o := graph.D(s.Rank), graph.D(out)
 	if b.rep == nil { // inference: the one B
 		return g.Add(y, g.Linear(xa, b.bufferB(name, out)))

@@ -18,10 +18,10 @@
 //	record:  varint m | m bytes of body | u32 CRC of (the four CRC bytes before
 //	         this record, varint, body)
 //	body:    varint step | varint k | k x zigzag seed delta | k x f32 bits
-//	         | f32 bits of the rate, in version 2 only
+//	         | f32 bits of the rate, not in version 1
 //
-// Version 2 is written where the header has an optimizer or a noise, version 1
-// otherwise.
+// Version 3 is written where the header has matrices A or changes them, version 2
+// where it has an optimizer or a noise, version 1 otherwise.
 //
 // A seed's delta is its distance, modulo 2^64, from the seed before it in the
 // file plus one (the first: from 0), so consecutive seeds take one byte each.
@@ -51,14 +51,15 @@ import (
 )
 
 const (
-	magic = "TTREPLAY"
-	plain = 1 // version of logs whose coefficients hold the rate
-	rated = 2 // version of logs with a rate in each record
+	magic   = "TTREPLAY"
+	plain   = 1 // version of logs whose coefficients hold the rate
+	rated   = 2 // version of logs with a rate in each record
+	stacked = 3 // the same, of adapters whose A is not the seed's alone
 
 	// MaxSeeds is the largest number of seeds in one record.
 	MaxSeeds = 4096
 
-	maxConfig  = 1 << 20
+	maxConfig  = 8 << 20
 	maxModules = 1 << 14
 	maxBody    = 2*binary.MaxVarintLen64 + MaxSeeds*(binary.MaxVarintLen64+4) + 4
 	maxRecord  = binary.MaxVarintLen32 + maxBody + 4
@@ -95,27 +96,35 @@ func (e *Error) Unwrap() error { return e.Err }
 // Config is the header: what the adapter depends on besides the records, and
 // what a reader wants to know about the run.
 type Config struct {
-	Model       string   `json:"model"`       // name of the base model
-	ModelSHA256 string   `json:"modelSha256"` // of the model file, 64 hex digits
-	DataSHA256  string   `json:"dataSha256,omitempty"`
-	DType       string   `json:"dtype"` // of the frozen weights: f32, int8, q4
-	Window      int      `json:"window"`
-	ASeed       int64    `json:"aSeed"` // makes every A
-	Rank        int      `json:"rank"`
-	Alpha       float64  `json:"alpha"`
-	Modules     []string `json:"modules"` // full names, in the order that numbers z's elements
-	Layers      []int    `json:"layers"`
-	Estimator   string   `json:"estimator"`
-	Queries     int      `json:"queries"`
-	Batch       int      `json:"batch"`
-	Eps         float64  `json:"eps"`
-	LR          float64  `json:"lr"`
-	Schedule    string   `json:"schedule"`
-	Steps       int      `json:"steps"` // planned
-	Seed        int64    `json:"seed"`  // of the run
+	Model       string `json:"model"`       // name of the base model
+	ModelSHA256 string `json:"modelSha256"` // of the model file, 64 hex digits
+	DataSHA256  string `json:"dataSha256,omitempty"`
+	DType       string `json:"dtype"` // of the frozen weights: f32, int8, q4
+	Window      int    `json:"window"`
+	ASeed       int64  `json:"aSeed"` // makes every A
+	// A holds the matrices in its place, one for the modules that read the same tensor
+	// (lora.Spec.Groups, zo.UnpackMatrix); Resample is after how many steps, again and
+	// again, A is another and B 0, what was trained staying as it is (zo.SubspaceSeed).
+	A         []string `json:"a,omitempty"`
+	Resample  int      `json:"resample,omitempty"`
+	Rank      int      `json:"rank"`
+	Alpha     float64  `json:"alpha"`
+	Modules   []string `json:"modules"` // full names, in the order that numbers z's elements
+	Layers    []int    `json:"layers"`
+	Estimator string   `json:"estimator"`
+	Queries   int      `json:"queries"`
+	Batch     int      `json:"batch"`
+	Eps       float64  `json:"eps"`
+	LR        float64  `json:"lr"`
+	Schedule  string   `json:"schedule"`
+	Steps     int      `json:"steps"` // planned
+	Seed      int64    `json:"seed"`  // of the run
 	// Optimizer and Beta name what turns estimates into steps; "" is plain descent.
 	Optimizer string  `json:"optimizer,omitempty"`
 	Beta      float64 `json:"beta,omitempty"`
+	// Average names the mean of the iterates that the run scored beside them (zo.Average);
+	// it does not change what the records rebuild.
+	Average string `json:"average,omitempty"`
 	// Noise is the distribution of the directions: "" is normal.
 	Noise string `json:"noise,omitempty"`
 	// Extra is the writer's own JSON, kept as it is.
@@ -134,6 +143,10 @@ func (c *Config) validate() error {
 		return fmt.Errorf("queries %d is outside 0 to %d", c.Queries, MaxSeeds)
 	case len(c.Modules) > maxModules:
 		return fmt.Errorf("%d modules, the limit is %d", len(c.Modules), maxModules)
+	case len(c.A) > maxModules:
+		return fmt.Errorf("%d matrices A, the limit is %d", len(c.A), maxModules)
+	case c.Resample < 0:
+		return fmt.Errorf("resample %d is negative", c.Resample)
 	case c.Optimizer != "" && !(c.Beta >= 0 && c.Beta < 1):
 		return fmt.Errorf("beta %v is outside 0 to below 1", c.Beta)
 	}
@@ -143,6 +156,9 @@ func (c *Config) validate() error {
 // version is the one that a log with this header has: the first only where a
 // reader of the first would rebuild the same adapter.
 func (c *Config) version() uint32 {
+	if len(c.A) > 0 || c.Resample > 0 {
+		return stacked
+	}
 	if c.Optimizer != "" || c.Noise != "" {
 		return rated
 	}
@@ -329,7 +345,7 @@ func scan(r io.Reader, size int64, name string, l *Log, fn func(Record, int64) e
 	if err != nil {
 		return s, err
 	}
-	s.crc, s.rated = binary.LittleEndian.Uint32(head[len(head)-4:]), l.Config.version() == rated
+	s.crc, s.rated = binary.LittleEndian.Uint32(head[len(head)-4:]), l.Config.version() >= rated
 	l.End = int64(len(head))
 	for index = 0; ; index++ {
 		b, err := br.Peek(2 * maxRecord) // shorter near the end
@@ -404,8 +420,8 @@ func readHeader(br *bufio.Reader, size int64, l *Log, fail func(int64, error, st
 		return nil, fail(0, nil, "not a replay log")
 	}
 	v := binary.LittleEndian.Uint32(head[8:])
-	if v != plain && v != rated {
-		return nil, fail(8, nil, "version %d is not supported (%d and %d are)", v, plain, rated)
+	if v < plain || v > stacked {
+		return nil, fail(8, nil, "version %d is not supported (%d to %d are)", v, plain, stacked)
 	}
 	n := binary.LittleEndian.Uint32(head[12:])
 	if n > maxConfig || int64(n) > size-int64(len(head))-4 {
@@ -428,7 +444,7 @@ func readHeader(br *bufio.Reader, size int64, l *Log, fail func(int64, error, st
 		return nil, fail(16, err, "configuration")
 	}
 	if l.Config.version() != v {
-		return nil, fail(8, nil, "version %d does not go with optimizer %q and noise %q", v, l.Config.Optimizer, l.Config.Noise)
+		return nil, fail(8, nil, "version %d does not go with optimizer %q, noise %q, resample %d and %d matrices A", v, l.Config.Optimizer, l.Config.Noise, l.Config.Resample, len(l.Config.A))
 	}
 	return head, nil
 }

@@ -322,7 +322,7 @@ func TestHostileHeader(t *testing.T) {
 	}{
 		{"empty", nil, "header at byte 0: not a replay log"},
 		{"magic", []byte("GGUFxxxxxxxxxxxxxxxxxxxx"), "not a replay log"},
-		{"version", append([]byte("TTREPLAY\x03\x00\x00\x00"), b[12:]...), "at byte 8: version 3 is not supported"},
+		{"version", append([]byte("TTREPLAY\x04\x00\x00\x00"), b[12:]...), "at byte 8: version 4 is not supported"},
 		{"length", append([]byte("TTREPLAY\x01\x00\x00\x00\xff\xff\xff\xff"), b[16:]...), "at byte 12: configuration of 4294967295 bytes does not fit"},
 		{"json", append([]byte("TTREPLAY\x01\x00\x00\x00\x02\x00\x00\x00"), "[]\x17\x1a\x1c\x00"...), "checksum is wrong"},
 	} {

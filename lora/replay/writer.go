@@ -37,7 +37,7 @@ func Create(path string, c Config) (*Writer, error) {
 		return nil, fmt.Errorf("replay log: %w", err)
 	}
 	w := &Writer{FlushEvery: 1, path: path, f: f, pending: h}
-	w.s.crc, w.s.rated = binary.LittleEndian.Uint32(h[len(h)-4:]), c.version() == rated
+	w.s.crc, w.s.rated = binary.LittleEndian.Uint32(h[len(h)-4:]), c.version() >= rated
 	if err := w.Flush(); err != nil {
 		f.Close()
 		os.Remove(path)

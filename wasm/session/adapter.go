@@ -144,6 +144,9 @@ func (s *Session) clearAdapter(none) (none, error) {
 type replayParams struct {
 	Path  string `json:"path"`  // the log
 	Steps int    `json:"steps"` // 0: all
+	// Averaged rebuilds the average of the iterates up to there in place of the last,
+	// of a run that kept one.
+	Averaged bool `json:"averaged"`
 }
 
 // replayAdapter rebuilds an adapter from a replay log alone.
@@ -189,18 +192,41 @@ func (s *Session) replayAdapter(t *rpc.Task, p replayParams) (map[string]any, er
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.Path, err)
 	}
-	if err := r.replay(log.Records[:n], opt, s.paced(t, "progress", "replay")); err != nil {
+	avg, err := zo.NewAverage(log.Config.Average)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.Path, err)
+	}
+	if p.Averaged && avg == nil {
+		return nil, invalid("averaged: the run of %s kept no average", p.Path)
+	}
+	if !p.Averaged {
+		avg = nil
+	}
+	c := &runConfig{spec: spec, trainParams: trainParams{Rank: spec.Rank, Seed: log.Config.ASeed, Optimizer: log.Config.Optimizer, Beta: &log.Config.Beta,
+		Resample: log.Config.Resample}}
+	u := &run{s: s, t: t, c: c, r: r, opt: opt, avg: avg}
+	if err := u.repeat(log.Records[:n], s.paced(t, "progress", "replay")); err != nil {
 		return nil, err
 	}
-	bs, err := r.readB()
+	if p.Averaged && avg.Count() > 0 {
+		if err := u.r.writeB(avg.Value()); err != nil {
+			return nil, err
+		}
+	}
+	bs, err := u.r.readB()
 	if err != nil {
 		return nil, err
 	}
+	whole := c.spec.Past == nil
+	spec, bs = asOne(c.spec, bs)
 	a := &adapter{spec: spec, peft: peft.Adapter{Rank: spec.Rank, Alpha: spec.Alpha, BaseModel: m.info.Name}}
 	for i, ad := range spec.Adapters() {
 		a.peft.Modules = append(a.peft.Modules, peft.Module{Name: ad.Name, In: ad.In, Out: ad.Out, A: spec.MatrixA(i), B: bs[i]})
 	}
 	s.adapter = a
+	if !whole {
+		s.dropRunner() // its program is not the adapter's
+	}
 	return map[string]any{"steps": n, "cut": log.Cut}, nil
 }
 
@@ -221,6 +247,12 @@ func specOf(m *model, c *replay.Config) (lora.Spec, error) {
 	}
 	if !slices.Equal(names, c.Modules) {
 		return spec, rpc.Errorf("other_model", "the log's %d modules are not the top layers' of this model", len(c.Modules))
+	}
+	if len(c.A) > 0 {
+		var err error
+		if spec.A, err = unpackA(&spec, c.A); err != nil {
+			return spec, err
+		}
 	}
 	return spec, nil
 }

@@ -45,9 +45,20 @@ func (s *Session) estimateRun(c *runConfig) (int64, error) {
 	if s.data.cachedTop != c.top {
 		s.freePrefixes()
 	}
-	n, err := s.programBytes(c.spec, s.data.methods()...)
+	methods := s.data.methods()
+	if c.spec.Features {
+		methods = append(methods, "features")
+	}
+	n, err := s.programBytes(c.fullStack(), methods...)
 	if err != nil {
 		return 0, err
+	}
+	if c.Subspace == fromInputs {
+		m, err := s.programBytes(c.inputSpec(), "prefix", "inputs")
+		if err != nil {
+			return 0, err
+		}
+		n = max(n, m+4096) // attention's scratch memory is in no plan
 	}
 	n += s.prefixBytes(c.top) + spanBytes(int64(12*c.Queries))
 	if c.top == c.spec.Model.Layers {

@@ -188,7 +188,8 @@ func (s *Session) loadProgram(p programParam) (loadResult, error) {
 	if err != nil {
 		return loadResult{}, err
 	}
-	return loadResult(m.Memory()), nil
+	need := m.Memory()
+	return loadResult{need.Arena, need.Constants, need.Buffers}, nil
 }
 
 // given is an input: a tensor, whose bytes come later, or a number. Integers are decimal strings, which every reader of JSON

@@ -47,8 +47,11 @@ func (f *runFiles) path(name string) string { return filepath.Join(f.dir, name) 
 func (u *run) config() replay.Config {
 	m, c := u.s.model, u.c
 	cfg := replay.Config{Model: m.info.Name, ModelSHA256: m.info.SHA256, DataSHA256: u.s.data.hash, DType: string(m.dtype), Window: c.spec.Window,
-		ASeed: c.spec.Seed, Rank: c.Rank, Alpha: c.Alpha, Estimator: c.Estimator, Queries: c.Queries, Batch: c.Batch, Eps: c.Eps, LR: c.lr,
+		ASeed: c.Seed, A: u.packed, Resample: c.Resample, Rank: c.Rank, Alpha: c.Alpha, Estimator: c.Estimator, Queries: c.Queries, Batch: c.Batch, Eps: c.Eps, LR: c.lr,
 		Schedule: c.Schedule, Steps: c.Steps, Seed: c.Seed, Noise: string(c.spec.Noise)}
+	if u.avg != nil {
+		cfg.Average = c.Average
+	}
 	if u.opt != nil {
 		cfg.Optimizer, cfg.Beta = c.Optimizer, *c.Beta
 	}
@@ -58,7 +61,7 @@ func (u *run) config() replay.Config {
 	for l := c.spec.Model.Layers - c.spec.Top; l < c.spec.Model.Layers; l++ {
 		cfg.Layers = append(cfg.Layers, l)
 	}
-	cfg.Extra, _ = json.Marshal(extra{u.s.data.rowParams, c.EvalRows, c.EvalEvery, c.trained(), c.head, c.trainParams.Head, c.Warmup, c.Clip, c.Patience}) // strings and numbers only
+	cfg.Extra, _ = json.Marshal(extra{u.s.data.rowParams, c.EvalRows, c.EvalEvery, c.trained(), c.head, c.trainParams.Head, c.Warmup, c.Clip, c.Patience, c.Refit, c.Subspace, c.findLayers, c.findModules}) // strings and numbers only
 	return cfg
 }
 
@@ -74,6 +77,11 @@ type extra struct {
 	Warmup   float64 `json:"warmup,omitempty"`
 	Clip     float64 `json:"clip,omitempty"`
 	Patience int     `json:"patience,omitempty"`
+	Refit    int     `json:"refit,omitempty"`
+	Subspace string  `json:"subspace,omitempty"`
+
+	LayersAuto  bool `json:"layersAuto,omitempty"`
+	ModulesAuto bool `json:"modulesAuto,omitempty"`
 }
 
 // openRun makes the run's folder, or finds the log to continue from.
@@ -111,6 +119,7 @@ func (u *run) sameRun(old replay.Config) error {
 	if !u.c.evalGiven && json.Unmarshal(old.Extra, &was) == nil && was.EvalEvery > 0 {
 		u.c.EvalEvery = was.EvalEvery
 	}
+	u.placeOf(&old)
 	now := u.config()
 	if u.c.lr == 0 {
 		now.LR = old.LR
@@ -119,6 +128,7 @@ func (u *run) sameRun(old replay.Config) error {
 		now.Eps = old.Eps
 	}
 	now.Steps = old.Steps
+	now.A, old.A = nil, nil // subspace says whether there are any
 	a, b := settings(old), settings(now)
 	keys := maps.Clone(a) // a setting that is off is absent: neither header has all
 	maps.Copy(keys, b)
@@ -200,6 +210,7 @@ func (f *runFiles) checkpoint(u *run, last bool) error {
 		}
 	}
 	f.state = st
+	st.Config.A = nil // the log has them
 	return atomicfile.Write(f.path("run.json"), func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
@@ -221,6 +232,7 @@ func (u *run) restore(log *replay.Log) error {
 	if u.c.full() {
 		return invalid("a run over all weights cannot be continued")
 	}
+	fixed := f.state.Rows - u.rowsOf(f.state.Step) // before the first step
 	u.c.lr = log.Config.LR
 	if u.c.findEps {
 		u.c.Eps = log.Config.Eps
@@ -241,12 +253,17 @@ func (u *run) restore(log *replay.Log) error {
 	if err := u.stageHead(); err != nil {
 		return err
 	}
+	if u.c.Subspace == fromInputs {
+		if err := u.useSubspace(log.Config.A); err != nil {
+			return fmt.Errorf("%s: %w", f.path("replay.log"), err)
+		}
+	}
 	progress := u.s.paced(u.t, "progress", "replay")
 	if err := u.r.writeB(nil); err != nil {
 		return err
 	}
 	best := f.state.Best.Step
-	if err := u.r.replay(log.Records[:best], u.opt, progress); err != nil {
+	if err := u.repeat(log.Records[:best], progress); err != nil {
 		return err
 	}
 	if best > 0 {
@@ -255,17 +272,20 @@ func (u *run) restore(log *replay.Log) error {
 			u.res.Head = &u.headInfo
 		}
 	}
+	keep := u.keepBest
+	if f.state.Best.Averaged {
+		keep = func() error { return u.averaged(u.keepBest) }
+	}
 	if best > 0 || !u.c.head {
-		if err := u.keepBest(); err != nil {
+		if err := keep(); err != nil {
 			return err
 		}
 	}
-	if err := u.r.replay(log.Records[best:], u.opt, progress); err != nil {
+	if err := u.repeat(log.Records[best:], progress); err != nil {
 		return err
 	}
-	u.step = len(log.Records)
 	u.waited = f.state.Step/u.c.EvalEvery - best/u.c.EvalEvery // the step evaluated last counts, evalStep below counts its own
-	u.rows += int64(u.step) * u.c.perStep()
+	u.rows = fixed + u.rowsOf(u.step)
 	if f.state.Step > 0 { // with what the head took, which is again in before
 		u.before = time.Duration(f.state.Seconds * float64(u.step) / float64(f.state.Step) * float64(time.Second))
 	}
@@ -281,6 +301,15 @@ func (u *run) restore(log *replay.Log) error {
 		return u.evalStep() // the step was logged, its score was not
 	}
 	return nil
+}
+
+// rowsOf is how many rows so many steps take, and what is done between them.
+func (u *run) rowsOf(steps int) int64 {
+	n := int64(steps) * u.c.perStep()
+	if u.c.Refit > 0 {
+		n += int64(steps/u.c.Refit) * int64(len(u.headRows(2*u.c.top+1)))
+	}
+	return n
 }
 
 // emitPast tells the host what the run has seen, so that a chart can go on.

@@ -326,6 +326,19 @@ func (r *runner) flush() error {
 	return err
 }
 
+// settle applies the pending update now, without a forward where the runtime shows
+// its memory.
+func (r *runner) settle() error {
+	if !r.pending() || !r.rt.Shows() {
+		return r.flush()
+	}
+	if err := r.applyHere(r.lastSeeds, r.lastCoefs); err != nil {
+		return err
+	}
+	clear(r.lastCoefs)
+	return nil
+}
+
 // scores returns the log-probabilities [rows, labels] of the label tokens with
 // the current adapter.
 func (r *runner) scores(rows []row) ([]float32, error) {
@@ -500,22 +513,11 @@ func (r *runner) step(opt zo.Optimizer, seeds []int64, coefs []float32, rate flo
 	return r.writeB(now)
 }
 
-// replay applies recorded steps to the buffers, through an optimizer if the run
+// repeat applies a recorded step to the buffers, through an optimizer if the run
 // had one.
-func (r *runner) replay(steps []replay.Record, opt zo.Optimizer, progress func(done, total int64) error) error {
-	for i, s := range steps {
-		err := error(nil)
-		if opt != nil {
-			err = r.step(opt, s.Seeds, s.Coefs, s.Rate)
-		} else {
-			err = r.apply(s.Seeds, s.Coefs)
-		}
-		if err != nil {
-			return err
-		}
-		if err := progress(int64(i+1), int64(len(steps))); err != nil {
-			return err
-		}
+func (r *runner) repeat(s replay.Record, opt zo.Optimizer) error {
+	if opt != nil {
+		return r.step(opt, s.Seeds, s.Coefs, s.Rate)
 	}
-	return nil
+	return r.apply(s.Seeds, s.Coefs)
 }

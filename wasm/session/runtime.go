@@ -66,17 +66,15 @@ func (e *engineRuntime) Call(method string, _ ...int) (engine.View, error) {
 
 // Memory implements Runtime: the methods share an arena.
 func (e *engineRuntime) Memory(methods ...string) (int64, error) {
-	var arena, constants, buffers int64
+	var plans []engine.MemoryPlan
 	for _, name := range methods {
 		m, err := e.prog.Method(name)
 		if err != nil {
 			return 0, err
 		}
-		p := m.Memory()
-		arena = max(arena, p.Arena)
-		constants, buffers = max(constants, p.Constants), max(buffers, p.Buffers)
+		plans = append(plans, m.Memory())
 	}
-	return arena + constants + buffers, nil
+	return engine.Together(plans...), nil
 }
 
 // Buffer implements Runtime.

@@ -60,9 +60,11 @@ func read(t *testing.T, name string) string {
 }
 
 // limited is a client whose device has so many bytes; 0: no limit of its own.
-func limited(t *testing.T, bytes int64) *client {
+func limited(t *testing.T, bytes int64) *client { return threaded(t, bytes, 1) }
+
+func threaded(t *testing.T, bytes int64, threads int) *client {
 	t.Helper()
-	dev, err := kernel.New(context.Background(), kernel.Config{Threads: 1, MemoryLimit: bytes, CacheDir: cacheDir})
+	dev, err := kernel.New(context.Background(), kernel.Config{Threads: threads, MemoryLimit: bytes, CacheDir: cacheDir})
 	if err != nil {
 		t.Fatal(err)
 	}

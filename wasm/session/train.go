@@ -16,6 +16,7 @@ type score struct {
 	Step     int     `json:"step"`
 	Accuracy float64 `json:"accuracy"`
 	Loss     float64 `json:"loss"`
+	Averaged bool    `json:"averaged,omitempty"` // of the average of the iterates up to the step, not of the last
 	metrics
 }
 
@@ -70,12 +71,16 @@ type run struct {
 	files    *runFiles // nil without an out folder
 	sampler  *task.Sampler
 	opt      zo.Optimizer // nil: plain descent, which the program applies
+	avg      *zo.Average  // of the iterates; nil: none is kept
 	waited   int          // evaluations since the best
 	step     int
+	skipTo   int   // while steps are repeated: no refit before this one
 	rows     int64 // forward rows of training, the unit of cost
 	spent    time.Duration
 	before   time.Duration // of earlier sittings of the run
 	res      trainResult
+	period   int               // subspaces before this one
+	packed   []string          // the matrices A as the log has them, where they are not random
 	head     *lora.HeadAdapter // that training goes on under; nil: none
 	headInfo headInfo
 	best     bestState
@@ -83,6 +88,7 @@ type run struct {
 
 // bestState is the best adapter so far.
 type bestState struct {
+	spec       lora.Spec // of the program that b is of
 	b          [][]float32
 	head       *lora.HeadAdapter
 	classifier *lora.Classifier
@@ -133,7 +139,7 @@ func (s *Session) train(t *rpc.Task, p trainParams) (trainResult, error) {
 		return trainResult{}, err
 	}
 	res, err := u.finish()
-	ended = err == nil && !c.head // the program may be another than the best adapter's
+	ended = err == nil && !c.manyPrograms() // the program may be another than the best adapter's
 	return res, err
 }
 
@@ -168,6 +174,9 @@ func (u *run) begin() (err error) {
 		if u.opt, err = zo.NewOptimizer(u.c.Optimizer, *u.c.Beta); err != nil {
 			return err
 		}
+		if u.avg, err = zo.NewAverage(u.c.Average); err != nil {
+			return err
+		}
 	}
 	s.cacheFor(u.r.spec.Top)
 	if u.c.Out != "" {
@@ -176,6 +185,14 @@ func (u *run) begin() (err error) {
 		}
 	}
 	if u.files != nil && u.files.resumed != nil {
+		if u.c.findLayers || u.c.findModules { // what the log's run chose
+			if !u.c.head {
+				if u.r, err = u.s.programFor(u.c.spec); err != nil {
+					return err
+				}
+			}
+			u.s.cacheFor(u.r.spec.Top)
+		}
 		return u.restore(u.files.resumed)
 	}
 	z, _, err := u.evaluate()
@@ -192,6 +209,14 @@ func (u *run) begin() (err error) {
 	}
 	if err := u.stageHead(); err != nil {
 		return err
+	}
+	if err := u.findPlace(); err != nil {
+		return err
+	}
+	if u.c.Subspace == fromInputs {
+		if err := u.findSubspace(); err != nil {
+			return err
+		}
 	}
 	if u.c.est != nil {
 		began := u.s.now()
@@ -246,6 +271,7 @@ func (u *run) keepBest() (err error) {
 		u.best.head = u.noHead()
 	}
 	if u.r.spec.Modules != nil {
+		u.best.spec = u.r.spec
 		u.best.b, err = u.r.readB()
 	}
 	return err
@@ -315,6 +341,9 @@ func (u *run) loop() error {
 		}
 		u.step++
 		u.rows += u.c.perStep()
+		if err := u.between(); err != nil {
+			return err
+		}
 		u.spent = u.s.now().Sub(began)
 		u.before = base
 		rate := 0.0 // steps a second
@@ -352,8 +381,33 @@ func (u *run) evalStep() error {
 		return err
 	}
 	u.res.Accuracy, u.res.Loss, u.res.metrics = sc.Accuracy, sc.Loss, sc.metrics
-	best := sc.better(u.res.Best, u.s.data)
 	u.waited++
+	if err := u.judge(sc); err != nil {
+		return err
+	}
+	if err := u.averaged(func() error {
+		sc, _, err := u.evaluate()
+		if err != nil {
+			return err
+		}
+		sc.Averaged = true
+		return u.judge(sc)
+	}); err != nil {
+		return err
+	}
+	if u.files != nil {
+		if err := u.files.checkpoint(u, false); err != nil {
+			return err
+		}
+		return u.t.Emit(map[string]any{"type": "checkpoint", "step": u.step})
+	}
+	return nil
+}
+
+// judge keeps what is in the program now if its score is the best so far, and
+// reports it.
+func (u *run) judge(sc score) error {
+	best := sc.better(u.res.Best, u.s.data)
 	if best {
 		u.waited = 0
 		u.res.Best = sc
@@ -365,16 +419,7 @@ func (u *run) evalStep() error {
 			return err
 		}
 	}
-	if err := u.emitEval(sc, best); err != nil {
-		return err
-	}
-	if u.files != nil {
-		if err := u.files.checkpoint(u, false); err != nil {
-			return err
-		}
-		return u.t.Emit(map[string]any{"type": "checkpoint", "step": u.step})
-	}
-	return nil
+	return u.emitEval(sc, best)
 }
 
 // finish keeps the best adapter and writes the run's summary.
@@ -389,7 +434,7 @@ func (u *run) finish() (trainResult, error) {
 	}
 	u.res.PeakBytes = u.s.dev.Peak()
 	if !u.c.full() {
-		if !u.c.head {
+		if !u.c.manyPrograms() {
 			if err := u.r.writeB(u.best.b); err != nil {
 				return u.res, err
 			}
@@ -408,15 +453,19 @@ func (u *run) finish() (trainResult, error) {
 func (u *run) adapter() *adapter {
 	b, c := &u.best, &u.s.model.ckpt.Config
 	a := &adapter{spec: u.c.spec, peft: peft.Adapter{Rank: u.c.Rank, Alpha: u.c.Alpha, BaseModel: u.s.model.info.Name}, labels: u.s.data.Labels}
-	a.spec.Head, a.spec.Classifier, a.spec.Features = b.head, b.classifier, false
-	if b.b == nil { // of the stages before training
-		a.spec.Modules = nil
+	bs := b.b
+	if bs == nil { // of the stages before training
+		a.spec.Modules, a.spec.Past = nil, nil
+	} else {
+		a.spec, bs = asOne(b.spec, bs)
+		a.peft.Rank, a.peft.Alpha = a.spec.Rank, a.spec.Alpha
 	}
+	a.spec.Head, a.spec.Classifier, a.spec.Features = b.head, b.classifier, false
 	if b.classifier != nil {
 		a.spec.Top = c.Layers - b.classifier.Layer
 	}
 	for i, ad := range a.spec.Adapters() {
-		a.peft.Modules = append(a.peft.Modules, peft.Module{Name: ad.Name, In: ad.In, Out: ad.Out, A: a.spec.MatrixA(i), B: b.b[i]})
+		a.peft.Modules = append(a.peft.Modules, peft.Module{Name: ad.Name, In: ad.In, Out: ad.Out, A: a.spec.MatrixA(i), B: bs[i]})
 	}
 	if b.head != nil {
 		a.peft.Modules = append(a.peft.Modules, headModule(b.head, c))

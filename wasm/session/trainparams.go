@@ -14,7 +14,8 @@ type trainParams struct {
 	Estimator string          `json:"estimator"`
 	Queries   int             `json:"queries"`
 	Batch     int             `json:"batch"`
-	Eps       float64         `json:"eps"`
+	EpsGiven  json.RawMessage `json:"eps"`   // a number or "auto"
+	Eps       float64         `json:"-"`     // that number; 0: not given, or to be chosen
 	Noise     string          `json:"noise"` // normal, or rademacher; fzoo's default is the latter, as its authors' is
 	LR        json.RawMessage `json:"lr"`    // a number or "auto"
 	Schedule  string          `json:"schedule"`
@@ -22,12 +23,16 @@ type trainParams struct {
 	Optimizer string          `json:"optimizer"` // of package zo; "": sgd
 	Beta      *float64        `json:"beta"`      // its momentum
 	Clip      float64         `json:"clip"`      // times the median coefficient; 0: none
+	Average   string          `json:"average"`   // of package zo; "": the iterates alone are scored
+	Subspace  string          `json:"subspace"`  // where A comes from: random (default) or activations
+	Resample  int             `json:"resample"`  // steps after which A is another; 0: never
+	Refit     int             `json:"refit"`     // steps after which a label head is fitted again; 0: never
 	Head      string          `json:"head"`      // where a label head may read: any layer, or output: the final norm alone
 	Patience  int             `json:"patience"`  // evaluations without a better one that end the run; 0: none
 	Rank      int             `json:"rank"`
 	Alpha     float64         `json:"alpha"`
-	Modules   []string        `json:"modules"`
-	Layers    json.RawMessage `json:"layers"` // the top k, or "all"
+	Modules   []string        `json:"modules"` // or one "auto": the best of a probe
+	Layers    json.RawMessage `json:"layers"`  // the top k, "all", or "auto": the best of a probe
 	Steps     int             `json:"steps"`
 	Rows      int             `json:"rows"`
 	Minutes   float64         `json:"minutes"`
@@ -51,16 +56,18 @@ const defaultAnswerRows = 32
 // runConfig is trainParams, checked and complete.
 type runConfig struct {
 	trainParams
-	lr        float64 // 0: to be found
-	findEps   bool    // eps is to be chosen, where a run begins
-	top       int
-	head      bool // fit a label head first
-	all       bool // train all weights, not an adapter
-	evalGiven bool
-	objective objective
-	est       zo.Estimator // nil: only the head is fitted
-	schedule  zo.Schedule
-	spec      lora.Spec
+	lr      float64 // 0: to be found
+	findEps bool    // eps is to be chosen, where a run begins
+	// findLayers and findModules: what is adapted is to be chosen too (probe.go).
+	findLayers, findModules bool
+	top                     int
+	head                    bool // fit a label head first
+	all                     bool // train all weights, not an adapter
+	evalGiven               bool
+	objective               objective
+	est                     zo.Estimator // nil: only the head is fitted
+	schedule                zo.Schedule
+	spec                    lora.Spec
 }
 
 // Values of estimator besides those of package zo.
@@ -86,7 +93,7 @@ func (p *trainParams) automatic(d *dataset) (withHead bool) {
 		return false
 	}
 	p.Estimator = "prge"
-	knobs := p.Noise != "" || p.Queries != 0 || p.Batch != 0 || p.Eps != 0 || p.Rank != 0 || p.Alpha != 0 || p.Modules != nil || p.Optimizer != "" || p.rateGiven()
+	knobs := p.Noise != "" || p.Queries != 0 || p.Batch != 0 || p.Eps != 0 || p.Rank != 0 || p.Alpha != 0 || p.Modules != nil && !p.modulesAuto() || p.Optimizer != "" || p.rateGiven()
 	if knobs {
 		return false
 	}
@@ -146,7 +153,7 @@ func (s *Session) headSpec(m *model, d *dataset, p *trainParams) (lora.Spec, err
 	if p.Head == "output" {
 		spec.Top = min(4, c.Layers)
 	}
-	if len(p.Layers) > 0 && string(p.Layers) != "null" {
+	if len(p.Layers) > 0 && string(p.Layers) != "null" && !isAuto(p.Layers) {
 		top, err := topLayers(p.Layers, &c)
 		if err != nil {
 			return spec, err
@@ -176,6 +183,9 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	if err := p.checkHead(); err != nil {
 		return nil, err
 	}
+	if err := p.readEps(); err != nil {
+		return nil, err
+	}
 	named := p.Estimator != "" && p.Estimator != auto
 	withHead := p.automatic(d)
 	if p.Estimator == headOnly {
@@ -194,10 +204,12 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	if p.Schedule == "" {
 		p.Schedule = "linear"
 	}
-	if len(p.Modules) == 0 {
+	findModules := p.modulesAuto()
+	if len(p.Modules) == 0 || findModules {
 		p.Modules = []string{"q", "v"}
 	}
-	c := &runConfig{trainParams: p, head: withHead, findEps: !named && p.Estimator == "rows"}
+	c := &runConfig{trainParams: p, head: withHead, findEps: p.epsAuto() || !named && p.Estimator == "rows",
+		findLayers: isAuto(p.Layers), findModules: findModules}
 	if c.top, err = topLayers(p.Layers, &m.ckpt.Config); err != nil {
 		return nil, err
 	}
@@ -205,9 +217,6 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 		if err := json.Unmarshal(p.LR, &c.lr); err != nil || !(c.lr > 0) {
 			return nil, invalid("lr: %s, want a positive number or \"auto\"", p.LR)
 		}
-	}
-	if !(p.Eps > 0 && p.Eps < 10) {
-		return nil, invalid("eps: %g, want a number between 0 and 10", p.Eps)
 	}
 	if p.Batch < 1 || p.Batch > 4096 {
 		return nil, invalid("batch: %d, want 1 to 4096", p.Batch)
@@ -272,6 +281,9 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 			return nil, err
 		}
 	}
+	if err := c.checkState(); err != nil {
+		return nil, err
+	}
 	if c.Runtime != "" && c.Optimizer != "" && c.Optimizer != "sgd" {
 		return nil, invalid("optimizer: %s changes the adapter's matrices in memory, which another runtime does not show; use sgd", c.Optimizer)
 	}
@@ -289,7 +301,7 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	if d.kind == task.KindLabels {
 		c.spec.Scored = max(c.spec.Scored, c.spec.Rows)
 	}
-	c.spec.Decode = d.generates()
+	c.spec.Decode, c.spec.Features = d.generates(), c.Refit > 0
 	if err := c.spec.Validate(); err != nil {
 		return nil, invalid("%v", err)
 	}
@@ -303,16 +315,65 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	return c, nil
 }
 
-// topLayers reads a number of layers or "all"; nothing means 4.
+// epsAuto says whether eps is to be chosen where the run begins.
+func (p *trainParams) epsAuto() bool { return isAuto(p.EpsGiven) }
+
+// modulesAuto says whether the modules are to be chosen.
+func (p *trainParams) modulesAuto() bool { return len(p.Modules) == 1 && p.Modules[0] == autoModules }
+
+// readEps reads eps, unless it is left out or "auto".
+func (p *trainParams) readEps() error {
+	if len(p.EpsGiven) == 0 || string(p.EpsGiven) == "null" || p.epsAuto() {
+		return nil
+	}
+	if err := json.Unmarshal(p.EpsGiven, &p.Eps); err != nil || p.Eps != 0 && !(p.Eps > 0 && p.Eps < 10) {
+		return invalid("eps: %s, want a number between 0 and 10 or \"auto\"", p.EpsGiven)
+	}
+	return nil
+}
+
+// checkState checks what a run keeps or does between its steps.
+func (c *runConfig) checkState() error {
+	if _, err := zo.NewAverage(c.Average); err != nil {
+		return invalid("%v", err)
+	}
+	switch {
+	case c.epsAuto() && c.Estimator == "greedy":
+		return invalid("eps: greedy has no slopes to compare; give a number")
+	case c.epsAuto() && c.all:
+		return invalid("eps: it is chosen for adapters; give a number when all weights are trained")
+	case c.Average != "" && (c.all || c.Runtime != ""):
+		return invalid("average: it needs an adapter that can be read and written, and our engine")
+	case (c.findLayers || c.findModules) && (c.all || c.Runtime != ""):
+		return invalid("layers, modules: they are chosen for adapters, and with our engine; say which")
+	case c.Subspace != "" && c.Subspace != "random" && c.Subspace != fromInputs:
+		return invalid("subspace: %q, want random or %s", c.Subspace, fromInputs)
+	case c.Resample < 0:
+		return invalid("resample: %d, want a number of steps, or 0", c.Resample)
+	case (c.Subspace == fromInputs || c.Resample > 0) && (c.all || c.Runtime != ""):
+		return invalid("subspace, resample: they need an adapter whose program may change, and our engine")
+	case c.Subspace == fromInputs && c.Resample > 0:
+		return invalid("resample: its subspaces are random; leave subspace out")
+	case c.Resample > 0 && 2*c.Rank > maxStackRank:
+		return invalid("resample: rank %d leaves no room for a second subspace; want %d at most", c.Rank, maxStackRank/2)
+	case c.Refit < 0:
+		return invalid("refit: %d, want a number of steps, or 0", c.Refit)
+	case c.Refit > 0 && !c.head:
+		return invalid("refit: there is no label head to fit again; the estimator auto has one where rows have labels")
+	}
+	return nil
+}
+
+// topLayers reads a number of layers or "all"; nothing, and "auto" until the probe, means 4.
 func topLayers(raw json.RawMessage, c *lora.Config) (int, error) {
 	top := min(4, c.Layers)
 	switch {
-	case len(raw) == 0 || string(raw) == "null":
+	case len(raw) == 0 || string(raw) == "null" || isAuto(raw): // auto: what a run begins with
 	case string(raw) == `"all"`:
 		top = c.Layers
 	default:
 		if err := json.Unmarshal(raw, &top); err != nil || top < 1 || top > c.Layers {
-			return 0, invalid("layers: %s, want 1 to %d or \"all\"", raw, c.Layers)
+			return 0, invalid("layers: %s, want 1 to %d, \"all\" or \"auto\"", raw, c.Layers)
 		}
 	}
 	return top, nil
@@ -323,6 +384,11 @@ func topLayers(raw json.RawMessage, c *lora.Config) (int, error) {
 const fullModules = "weights"
 
 func (c *runConfig) full() bool { return c.all }
+
+// manyPrograms says whether a run ends with another program than it began with.
+func (c *runConfig) manyPrograms() bool {
+	return c.head || c.Resample > 0 || c.Subspace == fromInputs || c.findLayers || c.findModules
+}
 
 // trained is the objective's name in a log: none for the usual one.
 func (c *runConfig) trained() string {

@@ -247,6 +247,12 @@ func (a *App) event(e ui.Event) {
 		if a.Data.Info.Kind == "completion" {
 			value = math.Exp(-e.Loss)
 		}
+		if e.Averaged { // a second opinion on the step just judged
+			if e.Best {
+				t.Best, t.stale = ui.Score{Accuracy: e.Accuracy, Loss: e.Loss, Step: e.Step}, 0
+			}
+			break
+		}
 		t.Chart.Evals = append(t.Chart.Evals, ui.Point{Step: e.Step, Value: value})
 		s := ui.Score{Accuracy: e.Accuracy, Loss: e.Loss, Step: e.Step}
 		if e.Step == 0 {

@@ -8,7 +8,7 @@ export class TunerError extends Error {
 
 export interface Progress { type: "progress"; phase: string; done: number; total: number }
 export interface StepEvent { type: "step"; step: number; steps: number; loss: number; lr: number; rows: number; rowsPerSecond: number; secondsLeft: number; peakBytes: number }
-export interface EvalEvent { type: "eval"; step: number; accuracy: number; loss: number; best: boolean }
+export interface EvalEvent { type: "eval"; step: number; accuracy: number; loss: number; best: boolean; /** Of the average of the iterates, beside the step's own. */ averaged?: boolean }
 export interface RateEvent { type: "lr"; lr: number }
 export interface TokenEvent { type: "token"; text: string; id: number; p: number }
 export type TrainEvent = StepEvent | EvalEvent | RateEvent | Progress | { type: "paused" | "resumed" | "prefix" };
@@ -36,13 +36,17 @@ export interface TrainOptions {
   steps?: number;
   queries?: number;
   batch?: number;
-  eps?: number;
+  eps?: number | "auto";
   lr?: number | "auto";
   layers?: number | "all";
   modules?: ("q" | "k" | "v" | "o" | "gate" | "up" | "down")[];
   rank?: number;
   alpha?: number;
   evalEvery?: number;
+  /** Score an average of the adapters too and keep it if it is better: "tail", or a decay such as "0.95". */
+  average?: string;
+  /** With the estimator "auto": fit the label head again every so many steps. */
+  refit?: number;
   seed?: number;
   estimator?: string;
   schedule?: "linear" | "constant";

@@ -147,6 +147,7 @@ type Event struct {
 	LR            float64 `json:"lr"`
 	Accuracy      float64 `json:"accuracy"`
 	Best          bool    `json:"best"`
+	Averaged      bool    `json:"averaged"`
 	Rows          int64   `json:"rows"`
 	RowsPerSecond float64 `json:"rowsPerSecond"`
 	SecondsLeft   float64 `json:"secondsLeft"`

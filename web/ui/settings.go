@@ -16,9 +16,13 @@ type Settings struct {
 	Alpha     string
 	Queries   string
 	Batch     string
-	Eps       string
+	Eps       string // a number, or "auto"
 	LR        string // a number, or "auto"
 	Schedule  string
+	Average   string // "tail" or a decay; "": none
+	Refit     string // steps; "": never
+	Subspace  string // "", random or activations
+	Resample  string // steps; "": never
 	Steps     string
 	EvalEvery string
 	Seed      string
@@ -68,8 +72,8 @@ func (s Settings) Train() (map[string]any, error) {
 		p[f.key] = n
 	}
 	for _, f := range []struct{ label, key, text string }{{"Alpha", "alpha", s.Alpha}, {"Epsilon", "eps", s.Eps}, {"Learning rate", "lr", s.LR}} {
-		if f.key == "lr" && strings.TrimSpace(f.text) == "auto" {
-			p["lr"] = "auto"
+		if f.key != "alpha" && strings.TrimSpace(f.text) == "auto" {
+			p[f.key] = "auto"
 			continue
 		}
 		x, err := strconv.ParseFloat(strings.TrimSpace(f.text), 64)
@@ -99,6 +103,31 @@ func (s Settings) Train() (map[string]any, error) {
 		return nil, fmt.Errorf("Modules: name at least one of %s", strings.Join(modules, ", "))
 	}
 	p["modules"] = mods
+	if a := strings.TrimSpace(s.Average); a != "" {
+		if d, err := strconv.ParseFloat(a, 64); a != "tail" && (err != nil || !(d > 0 && d < 1)) {
+			return nil, fmt.Errorf("Average: %q is neither tail nor a number between 0 and 1", s.Average)
+		}
+		p["average"] = a
+	}
+	if a := strings.TrimSpace(s.Subspace); a == "random" || a == "activations" {
+		p["subspace"] = a
+	} else if a != "" {
+		return nil, fmt.Errorf("Subspace: %q is neither random nor activations", s.Subspace)
+	}
+	for _, f := range []struct{ label, key, text string }{{"Fit the head again", "refit", s.Refit}, {"New subspace", "resample", s.Resample}} {
+		r := strings.TrimSpace(f.text)
+		if r == "" {
+			continue
+		}
+		n, err := strconv.Atoi(r)
+		if err != nil || n < 1 || n > 1_000_000 {
+			return nil, fmt.Errorf("%s: %q is not a number of steps", f.label, f.text)
+		}
+		p[f.key] = n
+	}
+	if p["refit"] != nil && s.Estimator != "auto" {
+		return nil, fmt.Errorf("Fit the head again: only the estimator Automatic has a label head")
+	}
 	if s.Estimator == "auto" || s.Estimator == "head" {
 		for _, key := range chosen {
 			delete(p, key)

@@ -25,6 +25,15 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s: %v, %v", e, p, err)
 		}
 	}
+	more := DefaultSettings(1)
+	more.Estimator, more.Average, more.Refit, more.Eps = "auto", " tail", "25", "auto"
+	if p, err := more.Train(); err != nil || p["average"] != "tail" || p["refit"] != 25 || p["eps"] != nil {
+		t.Errorf("%v, %v", p, err)
+	}
+	more.Estimator, more.Refit = "rows", ""
+	if p, err := more.Train(); err != nil || p["eps"] != "auto" || p["refit"] != nil {
+		t.Errorf("%v, %v", p, err)
+	}
 	own := DefaultSettings(1)
 	own.Runtime = " assets/executorch.js "
 	if q, err := own.Train(); err != nil || q["runtime"] != "assets/executorch.js" || p["runtime"] != nil {
@@ -44,6 +53,10 @@ func TestSettings(t *testing.T) {
 		{func(s *Settings) { s.Modules = "q q" }, "twice"},
 		{func(s *Settings) { s.Modules = " , " }, "at least one"},
 		{func(s *Settings) { s.Estimator = "adam" }, "Estimator"},
+		{func(s *Settings) { s.Average = "1" }, "Average"},
+		{func(s *Settings) { s.Refit = "5" }, "head again"},
+		{func(s *Settings) { s.Resample = "0" }, "New subspace"},
+		{func(s *Settings) { s.Subspace = "pca" }, "Subspace"},
 		{func(s *Settings) { s.Runtime = "https://example.com/" }, "Runtime"},
 	} {
 		s := DefaultSettings(1)

@@ -160,8 +160,10 @@ type trainFlags struct {
 	objective                                string
 	optimizer, noise, head                   string
 	patience                                 int
+	average, eps, subspace                   string
+	refit, resample                          int
 	warmup, beta, clip                       float64
-	eps, alpha, minutes                      float64
+	alpha, minutes                           float64
 	seed                                     int64
 }
 
@@ -173,7 +175,7 @@ func (f *flags) trainFlags() *trainFlags {
 		"        --optimizer or a number as --lr, auto means prge")
 	f.IntVar(&t.queries, "queries", 4, "directions a step; mezo's default is 1")
 	f.IntVar(&t.batch, "batch", 4, "rows a direction")
-	f.Float64Var(&t.eps, "eps", 1e-2, "size of the perturbation")
+	f.StringVar(&t.eps, "eps", "0.01", "size of the perturbation: a `number`, or auto to compare the slopes of several")
 	f.StringVar(&t.lr, "lr", "auto", "learning rate: a `number`, or auto to look for one")
 	f.StringVar(&t.schedule, "schedule", "linear", "`linear|cosine|constant`: what becomes of the learning rate")
 	f.Float64Var(&t.warmup, "warmup", 0, "`share` of the run over which the learning rate rises, 0 to below 1")
@@ -182,11 +184,15 @@ func (f *flags) trainFlags() *trainFlags {
 	f.StringVar(&t.optimizer, "optimizer", "", "`sgd|momentum|adam|radazo|scalar|muon|mopi`: from gradient estimates to steps (default sgd)")
 	f.Float64Var(&t.beta, "beta", 0.9, "momentum of the optimizer, 0 to below 1")
 	f.Float64Var(&t.clip, "clip", 0, "bound a direction's coefficient by `C` times the step's median (0: no bound)")
+	f.StringVar(&t.average, "average", "", "score an average of the iterates beside them and keep it if it is better: `tail|D`, the last third of the run or\n        an exponential mean of decay D, such as 0.95 (default none)")
+	f.StringVar(&t.subspace, "subspace", "", "`random|activations`: where the adapters' A come from: the seed, or the leading directions of what the modules read (default random)")
+	f.IntVar(&t.resample, "resample-every", 0, "go on with another random A every `N` steps; the adapter's rank grows by --rank each time, to 256 at most (0: never)")
+	f.IntVar(&t.refit, "refit-every", 0, "fit the label head of --estimator auto again every `N` steps (0: never)")
 	f.IntVar(&t.patience, "patience", 0, "end after `N` evaluations without a better one (0: never)")
 	f.IntVar(&t.rank, "rank", 16, "rank of the adapter")
 	f.Float64Var(&t.alpha, "alpha", 32, "the adapter's alpha; its output is scaled by alpha/rank")
-	f.StringVar(&t.modules, "modules", "q,v", "adapted `layers of a block`, of q,k,v,o,gate,up,down")
-	f.StringVar(&t.layers, "layers", "", "adapt the top `K|all` blocks, or look for the head's features in them (default 4, for a head the upper half)")
+	f.StringVar(&t.modules, "modules", "q,v", "adapted `layers of a block`, of q,k,v,o,gate,up,down, or auto: the set whose probe promises most")
+	f.StringVar(&t.layers, "layers", "", "adapt the top `K|all|auto` blocks, auto as many as promise most for what they cost, or look for the head's features in them (default 4, for a head the upper half)")
 	f.IntVar(&t.steps, "steps", 0, "end after `N` steps (default 200, unless --rows or --minutes is given, or the head is all)")
 	f.IntVar(&t.rows, "rows", 0, "end after `N` rows through a replica")
 	f.Float64Var(&t.minutes, "minutes", 0, "end after `M` minutes")
@@ -200,17 +206,18 @@ func (f *flags) trainFlags() *trainFlags {
 
 // params makes parameters of the flags that f has read.
 func (t *trainFlags) params(f *flags) (p host.TrainParams, err error) {
-	p = host.TrainParams{Estimator: t.estimator, Queries: t.queries, Batch: t.batch, Eps: t.eps, Schedule: t.schedule, Rank: t.rank,
+	p = host.TrainParams{Estimator: t.estimator, Queries: t.queries, Batch: t.batch, Schedule: t.schedule, Rank: t.rank,
 		Alpha: t.alpha, Modules: list(t.modules), Steps: t.steps, Rows: t.rows, Minutes: t.minutes, Seed: t.seed,
 		EvalEvery: t.evalEvery, EvalRows: t.evalRows, AnswerRows: t.answerRows, Objective: t.objective, LR: host.AutoLR,
-		Optimizer: t.optimizer, Noise: t.noise, Head: t.head, Warmup: t.warmup, Clip: t.clip, Patience: t.patience}
+		Optimizer: t.optimizer, Noise: t.noise, Head: t.head, Warmup: t.warmup, Clip: t.clip, Patience: t.patience, Average: t.average, Refit: t.refit,
+		Subspace: t.subspace, Resample: t.resample}
 	if f.given("beta") {
 		p.Beta = &t.beta
 	}
 	for _, v := range []struct {
 		name  string
 		value float64
-	}{{"queries", float64(t.queries)}, {"batch", float64(t.batch)}, {"rank", float64(t.rank)}, {"eps", t.eps}, {"alpha", t.alpha}} {
+	}{{"queries", float64(t.queries)}, {"batch", float64(t.batch)}, {"rank", float64(t.rank)}, {"alpha", t.alpha}} {
 		if !(v.value > 0) || math.IsInf(v.value, 0) {
 			return p, usagef("--%s %v: want more than 0", v.name, v.value)
 		}
@@ -240,8 +247,19 @@ func (t *trainFlags) params(f *flags) (p host.TrainParams, err error) {
 		}
 		p.LR = host.LR(lr)
 	}
+	p.Eps = host.AutoEps
+	if t.eps != "auto" {
+		eps, err := strconv.ParseFloat(t.eps, 64)
+		if err != nil || !(eps > 0) || math.IsInf(eps, 0) {
+			return p, usagef("--eps %s: want more than 0, or auto", t.eps)
+		}
+		p.Eps = host.Eps(eps)
+	}
+	if t.refit < 0 || t.resample < 0 {
+		return p, usagef("--refit-every and --resample-every must not be negative")
+	}
 	if t.estimator == "auto" || t.estimator == "head" { // what is not given, the module chooses
-		for name, clear := range map[string]func(){"queries": func() { p.Queries = 0 }, "batch": func() { p.Batch = 0 }, "eps": func() { p.Eps = 0 },
+		for name, clear := range map[string]func(){"queries": func() { p.Queries = 0 }, "batch": func() { p.Batch = 0 }, "eps": func() { p.Eps = nil },
 			"rank": func() { p.Rank = 0 }, "alpha": func() { p.Alpha = 0 }, "modules": func() { p.Modules = nil }} {
 			if !f.given(name) {
 				clear()
@@ -252,10 +270,12 @@ func (t *trainFlags) params(f *flags) (p host.TrainParams, err error) {
 	case "":
 	case "all":
 		p.Layers = host.AllLayers
+	case "auto":
+		p.Layers = host.AutoLayers
 	default:
 		k, err := strconv.Atoi(t.layers)
 		if err != nil || k < 1 {
-			return p, usagef("--layers %q: want all or a number above 0", t.layers)
+			return p, usagef("--layers %q: want all, auto or a number above 0", t.layers)
 		}
 		p.Layers = host.Layers(k)
 	}

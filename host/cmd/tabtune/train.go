@@ -186,12 +186,22 @@ func (s *session) trainEvent(e host.TrainEvent) error {
 		s.progress.update(e.Phase, e.Done, e.Total, "", -1)
 	case "eps":
 		s.progress.printf("perturbation %.3g", e.Eps)
+	case "probe":
+		what := fmt.Sprintf("top %d layers, %s", e.Layers, strings.Join(e.Modules, ","))
+		if e.Chosen {
+			s.progress.printf("adapting the %s", what)
+		} else {
+			s.progress.printf("%s: gain %.3g", what, e.Gain)
+		}
 	case "lr":
 		s.progress.printf("learning rate %.3g", e.LR)
 	case "eval":
 		best := ""
+		if e.Averaged {
+			best = "  average of the iterates"
+		}
 		if e.Best {
-			best = "  best so far"
+			best += "  best so far"
 		}
 		s.progress.printf("step %4d  validation %s%s", e.Step, scoreText(s.info.Kind, e.Accuracy, e.Loss, e.Metrics), best)
 	case "step":

@@ -1,0 +1,126 @@
+package zo
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// Subspace returns A f32[rank, d] whose rows span the leading directions of what a
+// module reads, x f32[n, d] (AGZO, arXiv 2601.17261: the gradient of W is a sum of
+// outer products with the rows of x, so a perturbation R A with A outside their span
+// is lost on it):
+//
+//	x ~ U S Q^T,  A = c S_r^-1 Q_r^T,  c^2 such that mean |A x|^2 is that of the
+//	random A, uniform in +-1/sqrt(d): (rank / (3 d)) mean |x|^2
+//
+// The paper's A is c Q_r^T. Here each direction is divided by its singular value:
+// one direction, the mean, carries most of |x|^2 and would be all that moves.
+// Directions without weight (n below rank, or x of a lower rank) are 0.
+//
+// Q comes from a subspace iteration in float64 that begins with rows of x, 20
+// rounds, which is enough for a span: the adapter is trained, not exact.
+func Subspace(x []float32, n, d, rank int) ([]float32, error) {
+	if n < 1 || d < 1 || rank < 1 || len(x) != n*d {
+		return nil, fmt.Errorf("subspace: %d values for %d rows of %d, rank %d", len(x), n, d, rank)
+	}
+	k := min(rank, n, d)
+	in := make([]float64, len(x))
+	var square float64
+	for i, v := range x {
+		if v-v != 0 {
+			return nil, fmt.Errorf("subspace: value %d of row %d is %v", i%d, i/d, v)
+		}
+		in[i] = float64(v)
+		square += float64(in[i]*in[i]) / float64(n)
+	}
+	// From k of the rows, which lie in the span, spread evenly.
+	q := make([]float64, d*k)
+	for c := range k {
+		for j := range d {
+			q[j*k+c] = in[c*n/k*d+j]
+		}
+	}
+	orthonormalise(q, d, k)
+	for range 20 {
+		u := product(in, q, n, d, k)
+		q = gram(in, u, n, d, k)
+		orthonormalise(q, d, k)
+	}
+	u := product(in, q, n, d, k)
+	c2 := square / (3 * float64(d))
+	a := make([]float32, rank*d)
+	for c := range k {
+		var s2 float64 // mean square of the coordinate
+		for i := range n {
+			s2 += float64(u[i*k+c]*u[i*k+c]) / float64(n)
+		}
+		if s2 <= 1e-12*square {
+			continue
+		}
+		scale := math.Sqrt(c2 * float64(rank) / float64(k) / s2)
+		for j := range d {
+			a[c*d+j] = float32(scale * q[j*k+c])
+		}
+	}
+	return a, nil
+}
+
+// PackMatrix codes a [rank, d] as text for a log's header: for each row a scale, f32,
+// and int8 multiples of it, base64. UnpackMatrix gives the matrix that training then
+// uses, so nothing is lost by the rounding.
+func PackMatrix(a []float32, rank, d int) string {
+	out := make([]byte, 0, rank*(d+4))
+	for r := range rank {
+		row := a[r*d : (r+1)*d]
+		var most float64
+		for _, v := range row {
+			most = max(most, math.Abs(float64(v)))
+		}
+		scale := float32(most / 127)
+		out = binary.LittleEndian.AppendUint32(out, math.Float32bits(scale))
+		for _, v := range row {
+			n := 0.0
+			if scale > 0 {
+				n = max(-127, min(127, math.RoundToEven(float64(v)/float64(scale))))
+			}
+			out = append(out, byte(int8(n)))
+		}
+	}
+	return base64.StdEncoding.EncodeToString(out)
+}
+
+// UnpackMatrix is PackMatrix's inverse, for text from anywhere.
+func UnpackMatrix(text string, rank, d int) ([]float32, error) {
+	if want := base64.StdEncoding.EncodedLen(rank * (d + 4)); len(text) != want {
+		return nil, fmt.Errorf("%d characters, a matrix of %d x %d has %d", len(text), rank, d, want)
+	}
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float32, 0, rank*d)
+	for r := range rank {
+		row := raw[r*(d+4) : (r+1)*(d+4)]
+		scale := math.Float32frombits(binary.LittleEndian.Uint32(row))
+		if !(scale >= 0) || math.IsInf(float64(scale), 0) {
+			return nil, fmt.Errorf("the scale of row %d is %v", r, scale)
+		}
+		for _, b := range row[4:] {
+			out = append(out, float32(float64(scale)*float64(int8(b))))
+		}
+	}
+	return out, nil
+}
+
+// SubspaceSeed is the seed of A in the period-th subspace of a run that changes it
+// lazily (LOZO, arXiv 2410.07698): the seed itself at first.
+func SubspaceSeed(seed int64, period int) int64 {
+	if period == 0 {
+		return seed
+	}
+	var s [1]int64
+	Seeds(s[:], seed^0x5bd1e995, period)
+	return s[0]
+}
