@@ -142,7 +142,7 @@ type TrainParams struct {
 	LR         json.RawMessage `json:"lr,omitempty"`        // AutoLR or LR(x)
 	Schedule   string          `json:"schedule,omitempty"`  // linear (default), cosine, constant
 	Warmup     float64         `json:"warmup,omitempty"`    // share of the run over which the rate rises
-	Optimizer  string          `json:"optimizer,omitempty"` // sgd (default), momentum, adam, radazo, scalar, muon, mopi
+	Optimizer  string          `json:"optimizer,omitempty"` // sgd (default), momentum, adam, radazo, scalar, muon, mopi, hizoo
 	Beta       *float64        `json:"beta,omitempty"`      // its momentum; 0.9 when nil
 	Noise      string          `json:"noise,omitempty"`     // normal (default; fzoo: rademacher), rademacher
 	Head       string          `json:"head,omitempty"`      // where a label head reads: any layer (default), or output: the final norm

@@ -25,6 +25,7 @@ var optimizers = map[string]func(beta float64) Optimizer{
 	"radazo":   func(b float64) Optimizer { return &Adam{Beta: b, Refined: true} },
 	"scalar":   func(b float64) Optimizer { return &Adam{Beta: b, Scalar: true} },
 	"muon":     func(b float64) Optimizer { return &Muon{Momentum: Momentum{Beta: b}} },
+	"hizoo":    func(b float64) Optimizer { return &HiZOO{Beta: b} },
 	"mopi":     func(b float64) Optimizer { return &MOPI{Momentum: Momentum{Beta: b}} },
 }
 

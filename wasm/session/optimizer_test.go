@@ -19,8 +19,13 @@ func TestEstimatorsAndOptimizers(t *testing.T) {
 		ways = append(ways, way{e, ""})
 	}
 	for _, o := range zo.OptimizerNames() {
-		ways = append(ways, way{"rows", o})
+		e := "rows"
+		if o == "hizoo" { // looks at losses on the same rows
+			e = "prge"
+		}
+		ways = append(ways, way{e, o})
 	}
+	ways = append(ways, way{"mezo", "hizoo"})
 	ways = append(ways, way{"prge", "signs"}) // Rademacher directions
 	for _, w := range ways {
 		rate := map[string]float64{"adam": 0.05, "radazo": 0.01, "scalar": 0.5, "muon": 0.05, "mopi": 0.2, "momentum": 1}[w.optimizer]
@@ -72,7 +77,8 @@ func TestEstimatorsAndOptimizers(t *testing.T) {
 			t.Errorf("%v: replaying the log gives another adapter", w)
 		}
 	}
-	for _, bad := range []params{{"optimizer": "lion"}, {"beta": 1.5, "optimizer": "muon"}, {"warmup": 1}, {"clip": -1}, {"noise": "cauchy"}, {"patience": -1}, {"estimator": "fzoo", "queries": 1}} {
+	for _, bad := range []params{{"optimizer": "lion"}, {"beta": 1.5, "optimizer": "muon"}, {"warmup": 1}, {"clip": -1}, {"noise": "cauchy"}, {"patience": -1}, {"estimator": "fzoo", "queries": 1},
+		{"optimizer": "hizoo", "estimator": "rows"}, {"optimizer": "hizoo", "queries": 1}} {
 		b, _ := json.Marshal(bad)
 		_, _, e := c.task("train", small(bad))
 		if e == nil || e.Code != "invalid_params" {

@@ -483,6 +483,15 @@ func (r *runner) distribution() int32 {
 // its step at the rate, in place of apply. The matrices pass through Go's memory,
 // so a runtime that hides them cannot do this.
 func (r *runner) step(opt zo.Optimizer, seeds []int64, coefs []float32, rate float32) error {
+	var again []int64 // the same directions, with their bends
+	var bends []float32
+	if _, ok := opt.(zo.Curved); ok {
+		q := len(seeds) / 2
+		if q == 0 || len(seeds) != 2*q || len(coefs) != 2*q {
+			return invalid("a step with bends has %d seeds and %d coefficients", len(seeds), len(coefs))
+		}
+		seeds, again, coefs, bends = seeds[:q], seeds[q:], coefs[:q], coefs[q:]
+	}
 	if err := r.flush(); err != nil {
 		return err
 	}
@@ -500,6 +509,11 @@ func (r *runner) step(opt zo.Optimizer, seeds []int64, coefs []float32, rate flo
 	if err != nil {
 		return err
 	}
+	if c, ok := opt.(zo.Curved); ok {
+		if err := r.bend(c, again, bends); err != nil {
+			return err
+		}
+	}
 	for i, a := range r.spec.Adapters() {
 		g := est[i]
 		for k := range g {
@@ -511,6 +525,27 @@ func (r *runner) step(opt zo.Optimizer, seeds []int64, coefs []float32, rate flo
 		}
 	}
 	return r.writeB(now)
+}
+
+// bend shows an optimizer each direction and its bend. The buffers hold a direction
+// at a time.
+func (r *runner) bend(opt zo.Curved, seeds []int64, bends []float32) error {
+	for j := range seeds {
+		if err := r.writeB(nil); err != nil {
+			return err
+		}
+		if err := r.apply(seeds[j:j+1], []float32{-1}); err != nil {
+			return err
+		}
+		z, err := r.readB()
+		if err != nil {
+			return err
+		}
+		for i := range z {
+			opt.Bend(i, z[i], bends[j])
+		}
+	}
+	return nil
 }
 
 // repeat applies a recorded step to the buffers, through an optimizer if the run

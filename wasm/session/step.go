@@ -122,10 +122,27 @@ func (u *run) advance(step int, lr float64) (loss float64, seeds []int64, coefs 
 	for _, l := range losses {
 		loss += l / float64(len(losses))
 	}
+	if _, ok := u.opt.(zo.Curved); ok {
+		plus, minus := sides(u.c.est, losses)
+		bends := make([]float32, len(seeds))
+		zo.Bends(bends, plus, minus, u.c.Eps)
+		seeds, coefs = append(seeds, seeds...), append(coefs, bends...)
+	}
 	if u.opt != nil {
 		return loss, seeds, coefs, u.r.step(u.opt, seeds, coefs, float32(lr))
 	}
 	return loss, seeds, coefs, u.apply(seeds, coefs)
+}
+
+// sides splits the losses of a two-sided estimator.
+func sides(e zo.Estimator, losses []float64) (plus, minus []float64) {
+	if !e.Sequential() {
+		return losses[:len(losses)/2], losses[len(losses)/2:]
+	}
+	for j := 0; j < len(losses); j += 2 {
+		plus, minus = append(plus, losses[j]), append(minus, losses[j+1])
+	}
+	return plus, minus
 }
 
 // apply leaves the update for the next forward, or does it now where the program

@@ -337,6 +337,11 @@ func (c *runConfig) checkState() error {
 	if _, err := zo.NewAverage(c.Average); err != nil {
 		return invalid("%v", err)
 	}
+	if opt, _ := zo.NewOptimizer(c.Optimizer, 0); opt != nil {
+		if _, ok := opt.(zo.Curved); ok && (c.Queries < 2 || c.Estimator != "prge" && c.Estimator != "mezo") {
+			return invalid("optimizer: %s compares how losses of two directions or more bend on the same rows; use prge or mezo, queries 2 or more", c.Optimizer)
+		}
+	}
 	switch {
 	case c.epsAuto() && c.Estimator == "greedy":
 		return invalid("eps: greedy has no slopes to compare; give a number")

@@ -181,7 +181,7 @@ func (f *flags) trainFlags() *trainFlags {
 	f.Float64Var(&t.warmup, "warmup", 0, "`share` of the run over which the learning rate rises, 0 to below 1")
 	f.StringVar(&t.head, "head", "", "where a label head reads: `any|output`: the layer that cross-validates best, or the final norm alone, where it is a LoRA\n        on the output head that PEFT loads (default any)")
 	f.StringVar(&t.noise, "noise", "", "`normal|rademacher`: what directions are drawn from (default normal; fzoo: rademacher)")
-	f.StringVar(&t.optimizer, "optimizer", "", "`sgd|momentum|adam|radazo|scalar|muon|mopi`: from gradient estimates to steps (default sgd)")
+	f.StringVar(&t.optimizer, "optimizer", "", "`sgd|momentum|adam|radazo|scalar|muon|mopi|hizoo`: from gradient estimates to steps (default sgd)")
 	f.Float64Var(&t.beta, "beta", 0.9, "momentum of the optimizer, 0 to below 1")
 	f.Float64Var(&t.clip, "clip", 0, "bound a direction's coefficient by `C` times the step's median (0: no bound)")
 	f.StringVar(&t.average, "average", "", "score an average of the iterates beside them and keep it if it is better: `tail|D`, the last third of the run or\n        an exponential mean of decay D, such as 0.95 (default none)")
