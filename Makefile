@@ -44,6 +44,7 @@ SMALL := -gcflags=all=-l $(foreach p,$(HOT),-gcflags=$(p)=)
 module:
 	@scripts/need.sh go
 	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -buildvcs=false -ldflags="-s -w" $(SMALL) -o host/dist/tabtune.wasm ./wasm
+	go run ./wasm/cmd/pack host/dist/tabtune.wasm
 
 .PHONY: page
 page: module

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"tabtune/wasm/pack"
 )
 
 // buildGuest compiles internal/guest once for all tests.
@@ -27,7 +30,11 @@ var buildGuest = sync.OnceValues(func() ([]byte, error) {
 	if b, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, b)
 	}
-	return os.ReadFile(out)
+	linked, err := os.ReadFile(out)
+	if err != nil {
+		return nil, err
+	}
+	return pack.Module(linked) // as the real one is
 })
 
 func guest(t *testing.T, o Options) *Host {
@@ -149,6 +156,20 @@ func TestGuestCrash(t *testing.T) {
 				t.Errorf("after the crash: %v", again)
 			}
 		})
+	}
+}
+
+// A packed module's stack trace names functions, if not lines.
+func TestGuestTrace(t *testing.T) {
+	var log bytes.Buffer
+	h := guest(t, Options{Threads: 1, Stderr: &log})
+	if err := h.Call(t.Context(), "crash", map[string]string{"text": "memory"}, nil); err == nil {
+		t.Fatal("the module lives on")
+	}
+	for _, want := range []string{"tabtune/wasm/rpc.(*Server).Serve(", "main.call(", "?:0 +0x"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %q in %s", want, log.String())
+		}
 	}
 }
 

@@ -28,6 +28,8 @@ import (
 	"strings"
 
 	"github.com/andybalholm/brotli"
+
+	"tabtune/wasm/pack"
 )
 
 func main() {
@@ -179,7 +181,15 @@ func (b *builder) page() error {
 	if _, err := command([]string{"GOOS=js", "GOARCH=wasm"}, "go", "build", "-trimpath", "-ldflags=-s -w", "-gcflags=all=-l", "-o", out, "./web/page"); err != nil {
 		return err
 	}
-	if err := b.copy("page.wasm", out); err != nil {
+	linked, err := os.ReadFile(out)
+	if err != nil {
+		return err
+	}
+	packed, err := pack.Module(linked)
+	if err != nil {
+		return fmt.Errorf("page.wasm: %w", err)
+	}
+	if err := b.put("page.wasm", packed); err != nil {
 		return err
 	}
 	goroot, err := command(nil, "go", "env", "GOROOT")
@@ -314,7 +324,7 @@ func (b *builder) compress() error {
 					return err
 				}
 			}
-			packed, err := pack(ext, data, b.quality)
+			packed, err := squeeze(ext, data, b.quality)
 			if err != nil {
 				return err
 			}
@@ -333,7 +343,7 @@ func (b *builder) compress() error {
 	return nil
 }
 
-func pack(ext string, data []byte, quality int) ([]byte, error) {
+func squeeze(ext string, data []byte, quality int) ([]byte, error) {
 	var out bytes.Buffer
 	var w interface {
 		Write([]byte) (int, error)
