@@ -181,6 +181,7 @@ func init() {
 			c.Put(out, res)
 		}})
 	registerDynamic()
+	registerTransposedDynamic()
 }
 
 // registerDynamic adds the products whose activations were quantised at run time.
@@ -283,6 +284,36 @@ func registerDynamic() {
 					y := float32(float32(float32(sum)*float32(scale.at(image))) * float32(sw.at(o)))
 					res.set(at, min(max(float64(y)+bias(o), lo), hi))
 				})
+			c.Put(out, res)
+		}})
+}
+
+// registerTransposedDynamic adds the transposed convolution of images that were quantised at run time.
+func registerTransposedDynamic() {
+	Register(Op{Name: "tabtune::conv_transpose2d_qd8.out",
+		Schema: "tabtune::conv_transpose2d_qd8.out(Tensor x, Tensor weight, Tensor? bias, int[] window, int groups, int[] adjust, Tensor scale, Tensor zero, Tensor weight_scale, float lo, float hi, *, Tensor(a!) out) -> Tensor(a!)",
+		Check:  bits8(I8, I8, F32, 0, 0, 0, F32, I32, F32, 0, 0, F32),
+		Shape: func(c *Call) {
+			c.vector("filter scale", c.T(8), c.transposedShape())
+			if images := c.T(0); !c.failed() {
+				c.vector("scale", c.T(6), images.sizes[0])
+				c.vector("zero point", c.T(7), images.sizes[0])
+			}
+		},
+		Ref: func(c *Call) {
+			x, w, out := c.In(c.T(0)), c.In(c.T(1)), c.Out()
+			scale, zero, sw, bias := c.In(c.T(6)), c.In(c.T(7)).i, c.In(c.T(8)), c.biasRef(2)
+			lo, hi, oc := c.Float(9), c.Float(10), out.sizes[3]
+			res := newArray(F32, out.sizes)
+			images, one := max(out.sizes[0], 1), append([]int{1}, x.sizes[1:]...)
+			in, size := x.len()/images, res.len()/images
+			for image := range out.sizes[0] {
+				sums := ref.Transposed(x.i[image*in:(image+1)*in], one, w.i, append([]int{1}, out.sizes[1:]...), int(c.Int(4)), c.window(3), zero[image])
+				for k, sum := range sums {
+					y := float32(float32(float32(sum)*float32(scale.at(image))) * float32(sw.at(k%oc)))
+					res.set(image*size+k, min(max(float64(y)+bias(k%oc), lo), hi))
+				}
+			}
 			c.Put(out, res)
 		}})
 }

@@ -65,6 +65,7 @@ func (p *Program) xnnCall(g *Graph, d *pte.Delegate, args []int, index int) ([]*
 			b.dynamic = v.Dynamic
 		}
 	}
+	pointwiseRows(x)
 	for i := range x.Values {
 		if err := b.value(&x.Values[i]); err != nil {
 			return nil, fmt.Errorf("XNNPACK payload: xvalues[%d] (id %d): %w", i, x.Values[i].ID, err)

@@ -119,6 +119,10 @@ func (b *xnnBuilder) resized(v, like *xnnValue) {
 	x := *v.XNNValue
 	x.Dims, v.XNNValue = like.Dims, &x
 	t.Sizes = slices.Clone(x.Dims)
+	if v.scale >= 0 {
+		rows := numel(x.Dims[:len(x.Dims)-v.NonBatch])
+		b.g.Values[v.scale].Sizes, b.g.Values[v.zero].Sizes = []int{rows}, []int{rows}
+	}
 }
 
 // cast32 returns v as f32, of any size the call may have.
@@ -423,56 +427,4 @@ func (b *xnnBuilder) blockScales(w *xnnValue, oc, k int) int {
 		}
 	}
 	return b.floats(fmt.Sprintf("block scales %d", w.ID), t)
-}
-
-// convQuantised appends a convolution of int8 images.
-func (b *xnnBuilder) convQuantised(n *pte.XNNNode, x, w, bias, out *xnnValue) {
-	g, win := b.g, &n.Window
-	if w.DType != pte.XNNQCInt8 && w.DType != pte.XNNQInt8 {
-		b.fail("filter of type %s", w.DType)
-		return
-	}
-	oc, dim := w.Dims[0], 0
-	if n.Kind == pte.XNNDepthwiseConv2d {
-		oc, dim = w.Dims[3], 3
-	}
-	weight := b.weight8(w)
-	static := x.DType == pte.XNNQInt8 && out.DType == pte.XNNQInt8
-	if b.err != nil {
-		return
-	}
-	if !static {
-		if x.DType != pte.XNNQDInt8 || x.NonBatch != 3 || out.DType != pte.XNNF32 || n.Kind == pte.XNNConvTranspose2d {
-			b.fail("values of types %s, %s and %s", x.DType, w.DType, out.DType)
-			return
-		}
-		if n.Kind == pte.XNNDepthwiseConv2d {
-			b.fail("depthwise convolution of dynamically quantised images is not supported")
-			return
-		}
-		lo, hi := b.limits(n)
-		scale := b.floats(fmt.Sprintf("scales %d", w.ID), b.channelScales(w, oc, dim))
-		b.node("tabtune::conv2d_qd8.out", x.at, x.scale, x.zero, weight, scale, biasOrNone(b, bias, F32), b.windowArg(win), g.AddInt(int64(win.Groups)), lo, hi,
-			b.columns8(win, x.Dims[3]), b.temp(F32, numel(out.Dims[:3])), out.at)
-		return
-	}
-	lo, hi := b.range8(n, out)
-	scale := b.requantisation(x, w, out, oc, dim)
-	xz, oz := g.AddInt(int64(x.ZeroPoint)), g.AddInt(int64(out.ZeroPoint))
-	bi := biasOrNone(b, bias, I32)
-	switch n.Kind {
-	case pte.XNNDepthwiseConv2d:
-		b.node("tabtune::dwconv2d_qs8.out", x.at, weight, bi, b.windowArg(win), scale, xz, oz, lo, hi, out.at)
-	case pte.XNNConvTranspose2d:
-		b.node("tabtune::conv_transpose2d_qs8.out", x.at, weight, bi, b.windowArg(win), g.AddInt(int64(win.Groups)),
-			g.AddInts(int64(win.AdjustHeight), int64(win.AdjustWidth)), scale, xz, oz, lo, hi, out.at)
-	default:
-		b.node("tabtune::conv2d_qs8.out", x.at, weight, bi, b.windowArg(win), g.AddInt(int64(win.Groups)), scale, xz, oz, lo, hi,
-			b.columns8(win, x.Dims[3]), out.at)
-	}
-}
-
-// columns8 is columns for int8 images, whose patches are int16.
-func (b *xnnBuilder) columns8(w *pte.XNNWindow, c int) int {
-	return b.rowColumns(int(min(numel64([]int{w.Height, w.Width, c}), math.MaxInt32-8)))
 }

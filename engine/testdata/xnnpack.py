@@ -265,6 +265,22 @@ def qd8(c):
 
 
 @group
+def images(c):
+    """Images quantised at run time, each by itself or, before pointwise convolutions, pixel by pixel; int8 broadcast over images."""
+    i = torch.randn(3, 6, 5, 4) * torch.tensor([1.0, 4.0, 0.1]).view(3, 1, 1, 1)
+    c.add("conv", nn.Conv2d(6, 4, 3, padding=1), i, quantize=dynamic)
+    c.add("pointwise", nn.Conv2d(6, 9, 1), i, quantize=dynamic)
+    c.add("pointwise_relu", nn.Sequential(nn.Conv2d(6, 9, 1, bias=False), nn.ReLU()), i, quantize=dynamic)
+    c.add("pointwise_s2", nn.Conv2d(6, 4, 1, stride=2), i, quantize=dynamic)
+    c.add("pointwise_1d", nn.Conv1d(6, 4, 1), torch.randn(2, 6, 7), quantize=dynamic)
+    c.add("transposed", nn.ConvTranspose2d(6, 4, 3, stride=2, padding=1, output_padding=1), i, quantize=dynamic)
+    c.add("transposed_plain", nn.ConvTranspose2d(6, 5, 2, bias=False, dilation=2), i, quantize=dynamic)
+    c.add("mul_channels", lambda a, b: a * b, torch.randn(2, 20, 3, 4), torch.randn(2, 20, 1, 1), quantize=static())
+    c.add("add_image", lambda a, b: a + b, torch.randn(2, 3, 5, 6), torch.randn(3, 5, 6), quantize=static())
+    c.add("add_column", lambda a, b: a + b, torch.randn(2, 17, 6), torch.randn(17, 1), quantize=static())
+
+
+@group
 def half(c):
     x = torch.randn(3, 10).to(torch.float16)
     c.add("add", lambda a, b: F.relu(a + b), x, x + 1)

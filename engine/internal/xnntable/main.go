@@ -40,7 +40,7 @@ func write(w io.Writer, dir string) error {
 		"nodes of the method's graph (engine/xnn*.go). Below are the operations and element types that programs in engine/testdata have; xnnpack.py\n"+
 		"made them with the stock exporter, and `go test ./engine -run TestStockPrograms` compares results with the stock runtime's. Types are those\n"+
 		"of the first input, with the filter's where there is one: qint8 has one scale, qcint8 and qcint4 one a channel, qbint4 one a block,\n"+
-		"qdint8 is quantised at run time, a row at a time.\n\n| operation | element types |\n|---|---|\n")
+		"qdint8 is quantised at run time, a row or an image at a time.\n\n| operation | element types |\n|---|---|\n")
 	var missing []string
 	for k := pte.XNNAdd; k <= pte.XNNCos; k++ {
 		types := seen[k]
