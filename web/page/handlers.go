@@ -137,8 +137,8 @@ type Knob struct {
 func (a *App) Knobs() []Knob {
 	s := &a.Train.Settings
 	return []Knob{
-		{"layers", "Layers", "How many of the top layers learn, or all. More can learn more and cost more.", &s.Layers},
-		{"modules", "Modules", "Which linear layers carry the adapter: q, k, v, o, gate, up, down.", &s.Modules},
+		{"layers", "Layers", "How many of the top layers learn, or all, or auto to probe. More can learn more and cost more.", &s.Layers},
+		{"modules", "Modules", "Which linear layers carry the adapter: q, k, v, o, gate, up, down; or auto to probe.", &s.Modules},
 		{"rank", "Rank", "Width of the adapter.", &s.Rank},
 		{"alpha", "Alpha", "Scale of the adapter: alpha divided by rank.", &s.Alpha},
 		{"queries", "Queries", "Random directions tried in one step, all in one batch.", &s.Queries},

@@ -38,13 +38,17 @@ export interface TrainOptions {
   batch?: number;
   eps?: number | "auto";
   lr?: number | "auto";
-  layers?: number | "all";
-  modules?: ("q" | "k" | "v" | "o" | "gate" | "up" | "down")[];
+  layers?: number | "all" | "auto";
+  modules?: ["auto"] | ("q" | "k" | "v" | "o" | "gate" | "up" | "down")[];
   rank?: number;
   alpha?: number;
   evalEvery?: number;
   /** Score an average of the adapters too and keep it if it is better: "tail", or a decay such as "0.95". */
   average?: string;
+  /** Where the adapters' A come from: the seed (default), or what the adapted layers read. */
+  subspace?: "random" | "activations";
+  /** Go on in another random subspace every so many steps. */
+  resample?: number;
   /** With the estimator "auto": fit the label head again every so many steps. */
   refit?: number;
   seed?: number;

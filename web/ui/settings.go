@@ -10,8 +10,8 @@ import (
 // Settings are the knobs of a run as text, as they stand in the form.
 type Settings struct {
 	Estimator string
-	Layers    string // a number of top layers, or "all"
-	Modules   string // comma-separated
+	Layers    string // a number of top layers, "all" or "auto"
+	Modules   string // comma-separated, or "auto"
 	Rank      string
 	Alpha     string
 	Queries   string
@@ -82,16 +82,16 @@ func (s Settings) Train() (map[string]any, error) {
 		}
 		p[f.key] = x
 	}
-	if l := strings.TrimSpace(s.Layers); l == "all" {
-		p["layers"] = "all"
+	if l := strings.TrimSpace(s.Layers); l == "all" || l == "auto" {
+		p["layers"] = l
 	} else if n, err := strconv.Atoi(l); err == nil && n >= 1 && n <= 1000 {
 		p["layers"] = n
 	} else {
-		return nil, fmt.Errorf("Layers: %q is neither a number of top layers nor \"all\"", s.Layers)
+		return nil, fmt.Errorf("Layers: %q is neither a number of top layers nor \"all\" or \"auto\"", s.Layers)
 	}
 	var mods []string
 	for _, m := range strings.FieldsFunc(s.Modules, func(r rune) bool { return r == ',' || r == ' ' }) {
-		if !slices.Contains(modules, m) {
+		if !slices.Contains(modules, m) && (m != "auto" || strings.TrimSpace(s.Modules) != m) {
 			return nil, fmt.Errorf("Modules: %q is not one of %s", m, strings.Join(modules, ", "))
 		}
 		if slices.Contains(mods, m) {

@@ -30,8 +30,8 @@ func TestSettings(t *testing.T) {
 	if p, err := more.Train(); err != nil || p["average"] != "tail" || p["refit"] != 25 || p["eps"] != nil {
 		t.Errorf("%v, %v", p, err)
 	}
-	more.Estimator, more.Refit = "rows", ""
-	if p, err := more.Train(); err != nil || p["eps"] != "auto" || p["refit"] != nil {
+	more.Estimator, more.Refit, more.Layers, more.Modules = "rows", "", "auto", " auto"
+	if p, err := more.Train(); err != nil || p["eps"] != "auto" || p["refit"] != nil || p["layers"] != "auto" || p["modules"].([]string)[0] != "auto" {
 		t.Errorf("%v, %v", p, err)
 	}
 	own := DefaultSettings(1)
@@ -51,6 +51,7 @@ func TestSettings(t *testing.T) {
 		{func(s *Settings) { s.Layers = "some" }, "Layers"},
 		{func(s *Settings) { s.Modules = "q,x" }, `"x"`},
 		{func(s *Settings) { s.Modules = "q q" }, "twice"},
+		{func(s *Settings) { s.Modules = "q auto" }, `"auto"`},
 		{func(s *Settings) { s.Modules = " , " }, "at least one"},
 		{func(s *Settings) { s.Estimator = "adam" }, "Estimator"},
 		{func(s *Settings) { s.Average = "1" }, "Average"},

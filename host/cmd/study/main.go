@@ -34,7 +34,10 @@ type setting struct {
 // 16, unless said otherwise.
 func settings() []setting {
 	adapter := func(p host.TrainParams) host.TrainParams {
-		p.Rank, p.Alpha, p.Modules, p.Layers = 16, 32, []string{"q", "v"}, host.Layers(4)
+		if p.Rank == 0 {
+			p.Rank, p.Alpha = 16, 32
+		}
+		p.Modules, p.Layers = []string{"q", "v"}, host.Layers(4)
 		if p.LR == nil {
 			p.LR = host.AutoLR
 		}
@@ -51,6 +54,10 @@ func settings() []setting {
 		{"muon", "rows with ZO-Muon, rate 0.2", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(0.2), Optimizer: "muon"})},
 		{"mopi", "rows with ZO-MOPI, rate 0.2", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(0.2), Optimizer: "mopi"})},
 		{"scalar", "rows with one second moment a matrix, rate found", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, Optimizer: "scalar"})},
+		{"hizoo", "P-RGE with HiZOO, q 8, b 8, rate found", false, adapter(host.TrainParams{Estimator: "prge", Queries: 8, Batch: 8, Optimizer: "hizoo"})},
+		{"average", "rows at the constant rate 1, with the average of the iterates", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(1), Schedule: "constant", Average: "tail"})},
+		{"agzo", "rows, A from the activations, rate found", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, Subspace: "activations"})},
+		{"lozo", "rows in random subspaces of rank 4, another every 20 steps, rate found", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, Rank: 4, Alpha: 8, Resample: 20})},
 		{"fzoo", "FZOO, 15 signs and the centre, b 8, rate 0.06", false, adapter(host.TrainParams{Estimator: "fzoo", Queries: 15, Batch: 8, LR: host.LR(0.06)})},
 		{"grzo", "GRZO, n 64, rate found", false, adapter(host.TrainParams{Estimator: "grzo", Queries: 64, Batch: 1})},
 		{"mezo", "MeZO on the adapter: q 1, b 16, rate found", false, adapter(host.TrainParams{Estimator: "mezo", Queries: 1, Batch: 16})},
@@ -169,7 +176,12 @@ func one(ctx context.Context, d *dataSet, s setting, seed int64, rows int, work 
 		case "step":
 			at = e.Rows
 		case "eval":
-			r.Curve = append(r.Curve, point{at, e.Accuracy, e.Loss})
+			p := point{at, e.Accuracy, e.Loss}
+			if n := len(r.Curve); !e.Averaged || n == 0 {
+				r.Curve = append(r.Curve, p)
+			} else if p.Loss < r.Curve[n-1].Loss { // of the same step
+				r.Curve[n-1] = p
+			}
 		}
 		return nil
 	})
