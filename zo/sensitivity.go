@@ -30,7 +30,7 @@ func Sensitivity(plus, minus []float64, l0, eps float64) float64 {
 		bend += h / n
 		bend2 += h * h / n
 	}
-	noise := math.Sqrt(max(0, bend2-bend*bend) / n)
+	noise := math.Sqrt(max(0, bend2-float64(bend*bend)) / n)
 	trace := max(math.Abs(bend), noise)
 	if !(trace > 0) || math.IsInf(trace, 0) || math.IsNaN(slope2) {
 		return 0

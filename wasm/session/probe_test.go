@@ -72,6 +72,7 @@ func TestProbe(t *testing.T) {
 		t.Errorf("%+v, run.json %+v, %v", res, st, err)
 	}
 	c.fails("train", merge(p, params{"out": out, "resume": true, "layers": 1}), "other_run", "layersAuto")
+	c.fails("build", small(params{"out": filepath.Join(t.TempDir(), "p.pte"), "layers": "auto"}), "invalid_params", "layers")
 	c.fails("train", small(params{"layers": "some"}), "invalid_params", "layers")
 	c.fails("train", small(params{"layers": "auto", "estimator": "mezo", "modules": []string{fullModules}}), "invalid_params")
 }

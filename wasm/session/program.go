@@ -49,6 +49,9 @@ func (s *Session) build(t *rpc.Task, p buildParams) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.findLayers || c.findModules || c.Subspace == fromInputs {
+		return nil, invalid("layers, modules, subspace: what a run chooses from its data is not known to a program that is built; say which")
+	}
 	// Without rows nobody knows how many positions are scored: as many as forward takes rows.
 	c.spec.Scored = max(c.spec.Scored, c.spec.Rows)
 	r, err := s.newRunner(c.spec)
