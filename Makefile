@@ -64,6 +64,16 @@ shots: ## build/shots: pictures of every step, light, dark and on a phone, made 
 	@scripts/need.sh go node npm chromium
 	TABTUNE_SHOTS=$(CURDIR)/build/shots go test -count=1 ./web/e2e -run TestShots
 
+.PHONY: firefox
+firefox: module ## train in Firefox, which is installed if it can be; make test does so where there is one
+	@scripts/need.sh go node npm chromium firefox
+	go test -count=1 -v ./web/e2e -run TestFirefox
+
+.PHONY: kills
+kills: ## end the tab 50 times in training, downloads, imports and exports; a few of these are in make test
+	@scripts/need.sh go node npm chromium
+	TABTUNE_KILLS=50 go test -count=1 -v -timeout 30m ./web/e2e -run TestKilled
+
 .PHONY: fetch
 fetch: ## download the example model and data, once
 	@scripts/need.sh go python

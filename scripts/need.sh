@@ -12,6 +12,7 @@ present() {
     node) has node ;;
     npm) has npm ;;
     chromium) { [[ -n ${CHROMIUM:-} ]] && has "$CHROMIUM"; } || has chromium || has chromium-browser || has google-chrome || has google-chrome-stable ;;
+    firefox) { [[ -n ${FIREFOX:-} ]] && has "$FIREFOX"; } || has firefox-esr || has firefox ;;
     clang) has clang-19 && has wasm-ld-19 ;;
     clang-format) has clang-format-19 ;;
     *) echo "need.sh: unknown tool $1" >&2; exit 2 ;;
@@ -22,6 +23,7 @@ packages() {
   case $1 in
     python) echo python3 python3-venv ;;
     node) echo nodejs ;;
+    firefox) echo firefox-esr ;;
     clang) echo clang-19 lld-19 ;;
     *) echo "$1" ;;
   esac

@@ -18,8 +18,10 @@ import (
 
 	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/inspector"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
@@ -43,18 +45,21 @@ func Chromium() (string, error) {
 
 // Options of a browser.
 type Options struct {
-	Profile   string // folder of the browser's profile; empty: a fresh one, removed at the end
-	Downloads string // folder for downloads; empty: none are taken
-	Width     int    // of the window, 0: 1200
-	Height    int    // 0: 900
-	Dark      bool   // prefer dark colours
+	Profile   string  // folder of the browser's profile; empty: a fresh one, removed at the end
+	Downloads string  // folder for downloads; empty: none are taken
+	Width     int     // of the window, 0: 1200
+	Height    int     // 0: 900
+	Dark      bool    // prefer dark colours
+	Density   float64 // physical pixels in one of the page's, 0: 1
 }
 
 // Browser is a running Chromium with one tab.
 type Browser struct {
 	ctx     context.Context
 	cancel  func()
-	dir     string // net log, and the profile when it is ours
+	dir     string            // net log, and the profile when it is ours; empty: a further tab
+	set     []chromedp.Action // what every tab begins with
+	fox     *firefox          // in the place of the DevTools protocol
 	mu      sync.Mutex
 	console []string
 	urls    []string
@@ -97,22 +102,61 @@ func Open(ctx context.Context, o Options) (*Browser, error) {
 		cancelTab()
 		cancelAlloc()
 	}
-	chromedp.ListenTarget(tab, b.listen)
-	actions := []chromedp.Action{
+	b.set = []chromedp.Action{
 		network.Enable(), runtime.Enable(), log.Enable(),
-		emulation.SetDeviceMetricsOverride(int64(width), int64(height), 1, width < 500),
+		emulation.SetDeviceMetricsOverride(int64(width), int64(height), max(1, o.Density), width < 500),
 	}
 	if o.Dark {
-		actions = append(actions, emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}))
+		b.set = append(b.set, emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "dark"}}))
 	}
 	if o.Downloads != "" {
-		actions = append(actions, browser.SetDownloadBehavior(browser.SetDownloadBehaviorBehaviorAllow).WithDownloadPath(o.Downloads))
+		b.set = append(b.set, browser.SetDownloadBehavior(browser.SetDownloadBehaviorBehaviorAllow).WithDownloadPath(o.Downloads))
 	}
-	if err := chromedp.Run(tab, actions...); err != nil {
+	if err := b.begin(); err != nil {
 		b.Close()
 		return nil, fmt.Errorf("starting %s: %w", path, err)
 	}
 	return b, nil
+}
+
+// begin prepares a fresh tab.
+func (b *Browser) begin() error {
+	chromedp.ListenTarget(b.ctx, b.listen)
+	return chromedp.Run(b.ctx, b.set...)
+}
+
+// Tab opens another tab of the same browser, with the same storage. Closing it leaves the browser open.
+func (b *Browser) Tab() (*Browser, error) {
+	tab, cancel := chromedp.NewContext(b.ctx)
+	t := &Browser{ctx: tab, cancel: cancel, set: b.set}
+	err := t.begin()
+	if err == nil {
+		err = t.Run(page.BringToFront()) // a tab behind another draws no frames
+	}
+	if err != nil {
+		t.Close()
+		return nil, fmt.Errorf("opening a tab: %w", err)
+	}
+	return t, nil
+}
+
+// Crash ends the process behind the tab in the middle of whatever it does, as an operating system short of memory would, and closes the tab.
+func (b *Browser) Crash() {
+	dying, cancel := context.WithTimeout(b.ctx, 2*time.Second)
+	defer cancel()
+	gone := make(chan struct{})
+	var once sync.Once
+	chromedp.ListenTarget(dying, func(event any) {
+		if _, ok := event.(*inspector.EventTargetCrashed); ok {
+			once.Do(func() { close(gone) })
+		}
+	})
+	go func() { _ = chromedp.Run(dying, page.Crash()) }() // nobody is left to answer it
+	select {
+	case <-gone:
+	case <-dying.Done():
+	}
+	b.Close()
 }
 
 func (b *Browser) listen(event any) {
@@ -138,6 +182,13 @@ func (b *Browser) listen(event any) {
 	}
 }
 
+// hear takes a line of the console.
+func (b *Browser) hear(line string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.console = append(b.console, line)
+}
+
 // Console returns the warnings and errors of the page so far.
 func (b *Browser) Console() []string {
 	b.mu.Lock()
@@ -150,7 +201,26 @@ func (b *Browser) Run(actions ...chromedp.Action) error { return chromedp.Run(b.
 
 // Eval evaluates an expression in the page; a promise is awaited.
 func (b *Browser) Eval(expression string, out any) error {
+	if b.fox != nil {
+		return b.fox.eval(b.ctx, expression, out)
+	}
 	return b.Run(chromedp.Evaluate(expression, out, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+}
+
+// Goto opens an address.
+func (b *Browser) Goto(address string) error {
+	if b.fox != nil {
+		return b.fox.navigate(b.ctx, address)
+	}
+	return b.Run(chromedp.Navigate(address))
+}
+
+// Pick chooses files for a file input, by a selector, as a person would in the browser's dialogue.
+func (b *Browser) Pick(selector string, files ...string) error {
+	if b.fox != nil {
+		return b.fox.pick(b.ctx, selector, files)
+	}
+	return b.Run(chromedp.SetUploadFiles(selector, files, chromedp.ByQuery))
 }
 
 // Screenshot writes a PNG of the whole page.
@@ -171,7 +241,9 @@ func (b *Browser) Close() {
 		b.cancel()
 		b.cancel = nil
 	}
-	_ = os.RemoveAll(b.dir)
+	if b.dir != "" {
+		_ = os.RemoveAll(b.dir)
+	}
 }
 
 // CloseAndCheck ends the browser and returns an error that lists every request that left the page's origin. It reads the tab's network events

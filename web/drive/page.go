@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/chromedp/chromedp"
 )
 
 // State is what the page shows.
@@ -20,6 +18,7 @@ type State struct {
 	FineTune, SaveAdapter            bool                  // buttons that can be pressed
 	Saved                            int                   // runs that can be continued
 	Engine, Bench, Chart, LossPoints string
+	Estimate                         string // what a run needs
 }
 
 // Step is one of the four.
@@ -37,7 +36,7 @@ const readState = `(() => {
     Facts: Object.fromEntries([...document.querySelectorAll("#train-facts dd")].map((d) => [d.dataset.fact, d.textContent])),
     Table: Object.fromEntries([...document.querySelectorAll("#before-after tbody tr")].map((r) => [r.cells[0].textContent, [Number(r.cells[1].dataset.value), Number(r.cells[2].dataset.value)]])),
     FineTune: can("fine-tune"), SaveAdapter: can("save-adapter"), Saved: shown("saved-runs") ? document.querySelectorAll("#saved-runs li").length : 0,
-    Engine: text("engine-state"), Bench: text("bench"), Chart: text("chart-summary"), LossPoints: document.querySelector("polyline.raw")?.getAttribute("points") ?? "",
+    Engine: text("engine-state"), Estimate: text("estimate"), Bench: text("bench"), Chart: text("chart-summary"), LossPoints: document.querySelector("polyline.raw")?.getAttribute("points") ?? "",
   };
 })()`
 
@@ -57,9 +56,6 @@ func (b *Browser) State() (State, error) {
 	err := b.Eval(readState, &s)
 	return s, err
 }
-
-// Goto opens an address.
-func (b *Browser) Goto(address string) error { return b.Run(chromedp.Navigate(address)) }
 
 // WaitFor reads the page until ok says so. It ends with a *PageError when the page shows a problem, and with the last state when ctx ends.
 func (b *Browser) WaitFor(ctx context.Context, what string, each func(State), ok func(State) bool) (State, error) {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/chromedp"
 
 	"tabtune/web/drive"
 	"tabtune/web/internal/site"
@@ -77,14 +76,71 @@ func TestUpdate(t *testing.T) {
 	b, ctx := open(t, time.Minute, drive.Options{})
 	dist := t.TempDir()
 	must(t, os.CopyFS(dist, os.DirFS(fakeDist)))
-	url := serve(t, &site.Site{Dist: dist, Assets: fakeAssets, Isolated: true})
+	_, url := plainHost(t, dist)
 	must(t, b.Goto(url))
-	controlled := func() bool {
-		var yes bool
-		_ = b.Eval(`!!navigator.serviceWorker.controller`, &yes)
-		return yes
+	must(t, wait(ctx, func() bool { return controlled(b) }))
+	rebuild(t, dist)
+	reload(t, b, ctx)
+	must(t, wait(ctx, func() bool { return newer(b) == "offered" }))
+	must(t, b.Eval(`new Promise((held) => { navigator.locks.request("tabtune run x", () => { held(); return new Promise((r) => { window.end = r; }); }); })`, nil))
+	must(t, b.Click("update-now"))
+	must(t, wait(ctx, func() bool {
+		var text string
+		_ = b.Eval(`document.getElementById("update-text").textContent`, &text)
+		return strings.HasPrefix(text, "A run is open") && newer(b) == "offered"
+	}))
+	must(t, b.Eval(`window.end()`, nil))
+	must(t, b.Click("update-now"))
+	must(t, wait(ctx, func() bool { return newer(b) == "yes" }))
+}
+
+// TestRebuilt builds the page anew on a server of this machine that sends the headers itself: the next loading shows it, without a question. A service
+// worker that is there from before, when that server sent none, is given up.
+func TestRebuilt(t *testing.T) {
+	b, ctx := open(t, time.Minute, drive.Options{})
+	dist := t.TempDir()
+	must(t, os.CopyFS(dist, os.DirFS(fakeDist)))
+	s := &site.Site{Dist: dist, Assets: fakeAssets}
+	url := serve(t, s)
+	must(t, b.Goto(url))
+	must(t, wait(ctx, func() bool { return controlled(b) }))
+	s.Isolate()
+	var kept struct{ Registrations, Caches int }
+	counts := func() bool {
+		_ = b.Eval(`(async () => ({ Registrations: (await navigator.serviceWorker.getRegistrations()).length, Caches: (await caches.keys()).length }))()`, &kept)
+		return kept.Registrations == 0
 	}
-	must(t, wait(ctx, controlled))
+	reload(t, b, ctx)
+	must(t, wait(ctx, counts))
+	rebuild(t, dist)
+	reload(t, b, ctx)
+	must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune && newer(b) == "yes" }))
+	if controlled(b) {
+		t.Error("a service worker is at work")
+	}
+	must(t, wait(ctx, func() bool { counts(); return kept.Caches == 0 }))
+}
+
+// reload loads the page anew and waits until it is another one. (chromedp.Reload waits for an answer that need not come from a service worker.)
+func reload(t *testing.T, b *drive.Browser, ctx contextT) {
+	t.Helper()
+	must(t, b.Eval(`window.before = true; location.reload()`, nil))
+	must(t, wait(ctx, func() bool {
+		var fresh bool
+		_ = b.Eval(`!window.before && !!document.getElementById("fine-tune")`, &fresh)
+		return fresh
+	}))
+}
+
+// controlled tells whether a service worker answers for the page, which is past being loaded again for that.
+func controlled(b *drive.Browser) (yes bool) {
+	_ = b.Eval(`!!navigator.serviceWorker.controller && crossOriginIsolated && !!document.getElementById("fine-tune")`, &yes)
+	return yes
+}
+
+// rebuild puts another build in the place of the one in dist: its style sheet says so.
+func rebuild(t *testing.T, dist string) {
+	t.Helper()
 	css, err := os.ReadFile(filepath.Join(dist, "app.css"))
 	must(t, err)
 	newer := append(css, []byte("\n:root { --newer: yes; }\n")...)
@@ -94,22 +150,12 @@ func TestUpdate(t *testing.T) {
 	worker = bytes.ReplaceAll(worker, []byte(sha(css)), []byte(sha(newer)))
 	worker = regexp.MustCompile(`"version":"`).ReplaceAll(worker, []byte(`${0}x`))
 	must(t, os.WriteFile(filepath.Join(dist, "sw.js"), worker, 0o644))
-	state := func() (s string) {
-		_ = b.Eval(`getComputedStyle(document.documentElement).getPropertyValue("--newer") + (document.getElementById("update")?.hidden ? "" : " offered")`, &s)
-		return strings.TrimSpace(s)
-	}
-	must(t, b.Run(chromedp.Reload()))
-	must(t, wait(ctx, func() bool { return state() == "offered" }))
-	must(t, b.Eval(`new Promise((held) => { navigator.locks.request("tabtune run x", () => { held(); return new Promise((r) => { window.end = r; }); }); })`, nil))
-	must(t, b.Click("update-now"))
-	must(t, wait(ctx, func() bool {
-		var text string
-		_ = b.Eval(`document.getElementById("update-text").textContent`, &text)
-		return strings.HasPrefix(text, "A run is open") && state() == "offered"
-	}))
-	must(t, b.Eval(`window.end()`, nil))
-	must(t, b.Click("update-now"))
-	must(t, wait(ctx, func() bool { return state() == "yes" }))
+}
+
+// newer is "yes" in the build that rebuild makes, and tells when such a one is offered.
+func newer(b *drive.Browser) (s string) {
+	_ = b.Eval(`getComputedStyle(document.documentElement).getPropertyValue("--newer") + (document.getElementById("update")?.hidden ? "" : " offered")`, &s)
+	return strings.TrimSpace(s)
 }
 
 // TestSingleThread serves the page without COOP and COEP to a browser that has no service workers.

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"tabtune/web/drive"
 	"tabtune/web/internal/site"
 	"tabtune/web/ui"
@@ -67,7 +65,7 @@ func TestKeepAndRuns(t *testing.T) {
 		t.Helper()
 		path := filepath.Join(t.TempDir(), name)
 		must(t, os.WriteFile(path, data, 0o644))
-		must(t, b.Run(chromedp.SetUploadFiles("#pick-import", []string{path}, chromedp.ByQuery)))
+		must(t, b.Pick("#pick-import", path))
 		time.Sleep(300 * time.Millisecond)
 	}
 	runs := count()

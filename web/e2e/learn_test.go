@@ -32,7 +32,7 @@ const (
 var learnKnobs = map[string]string{"steps": "150", "queries": "8", "batch": "8", "lr": "0.5", "evalEvery": "50", "layers": "4", "rank": "16", "alpha": "32", "seed": "0"}
 
 // TestLearning fine-tunes SmolLM2-135M on the movie reviews in wazero and in Chromium, and compares the losses of the first steps bit by
-// bit between wazero with all threads, Chromium with all threads and Chromium with one.
+// bit between wazero with all threads, Chromium with all threads and Chromium with one, on a phone's window and in its memory.
 func TestLearning(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes ten minutes")
@@ -45,8 +45,18 @@ func TestLearning(t *testing.T) {
 	for _, run := range []struct {
 		name, threads string
 		steps         int
-	}{{"Chromium, two threads", "2", learnSteps}, {"Chromium, one thread", "1", compareSteps}} {
-		b, ctx := open(t, 20*time.Minute, drive.Options{Downloads: t.TempDir()})
+		phone         bool
+	}{{"Chromium, two threads", "2", learnSteps, false}, {"Chromium on a phone, one thread", "1", compareSteps, true}} {
+		o := drive.Options{}
+		if run.phone {
+			o = phone
+			s.Script(oneGigabyte)
+		}
+		o.Downloads = t.TempDir()
+		b, ctx := open(t, 20*time.Minute, o)
+		if run.phone {
+			slow(t, b)
+		}
 		must(t, b.Goto(url))
 		knobs := map[string]string{"threads": run.threads}
 		for k, v := range learnKnobs {
@@ -62,8 +72,12 @@ func TestLearning(t *testing.T) {
 				must(t, err)
 			}
 			must(t, b.Click("fine-tune"))
-			_, err = b.WaitFor(ctx, "the first steps", nil, func(s drive.State) bool { return s.Number("Step") > float64(run.steps) })
+			state, err := b.WaitFor(ctx, "the first steps", nil, func(s drive.State) bool { return s.Number("Step") > float64(run.steps) })
 			must(t, err)
+			if !strings.Contains(state.Estimate, "this browser allows 1.02 GB") {
+				t.Errorf("%s: %q", run.name, state.Estimate)
+			}
+			t.Logf("%s: %s", run.name, state.Estimate)
 		} else {
 			state, err := b.FineTune(ctx, drive.Run{Knobs: knobs})
 			must(t, err)

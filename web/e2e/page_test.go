@@ -26,10 +26,10 @@ func TestPickedFile(t *testing.T) {
 		t.Errorf("message for a missing model: %q", p.Message)
 	}
 	picked := tinyModel(t)
-	must(t, b.Run(chromedp.SetUploadFiles("#pick-model", []string{picked}, chromedp.ByQuery)))
+	must(t, b.Pick("#pick-model", picked))
 	must(t, wait(ctx, func() bool { s, _ := b.State(); return s.Problem == "" && s.Model.Phase == "ready" }))
 	// The same file once more takes the place of the stored one, which is open.
-	must(t, b.Run(chromedp.SetUploadFiles("#pick-model", []string{picked}, chromedp.ByQuery)))
+	must(t, b.Pick("#pick-model", picked))
 	time.Sleep(2 * time.Second) // a small file is copied before anybody could see it
 	must(t, wait(ctx, func() bool {
 		s, _ := b.State()
@@ -162,7 +162,7 @@ func prepare(t *testing.T, b *drive.Browser, ctx contextT) {
 	t.Helper()
 	must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune }))
 	if s, _ := b.State(); s.Model.Phase != "ready" {
-		must(t, b.Run(chromedp.SetUploadFiles("#pick-model", []string{tinyModel(t)}, chromedp.ByQuery)))
+		must(t, b.Pick("#pick-model", tinyModel(t)))
 	}
 	must(t, wait(ctx, func() bool {
 		s, _ := b.State()

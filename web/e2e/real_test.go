@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -10,20 +9,25 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"tabtune/host"
 	"tabtune/internal/assets"
 	"tabtune/web/drive"
 	"tabtune/web/internal/site"
 )
 
-// realDist builds the page with the real module.
+// realDist is the page with the real module, the one that the command line embeds.
 func realDist(t *testing.T) string {
 	t.Helper()
-	dist := filepath.Join(t.TempDir(), "dist")
-	cmd := exec.Command("go", "run", "./web/build", "-out", dist, "-brotli", "-1")
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("web/build: %v\n%s", err, out)
+	module, err := host.Module()
+	if err != nil {
+		if os.Getenv("TABTUNE_REQUIRE_ASSETS") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
 	}
+	dist := filepath.Join(t.TempDir(), "dist")
+	must(t, os.CopyFS(dist, os.DirFS(fakeDist)))
+	must(t, os.WriteFile(filepath.Join(dist, "tabtune.wasm"), module, 0o644))
 	return dist
 }
 
@@ -88,7 +92,7 @@ func TestReal(t *testing.T) {
 
 	picked := filepath.Join(t.TempDir(), "picked.gguf")
 	must(t, os.Symlink(model, picked))
-	must(t, b.Run(chromedp.SetUploadFiles("#pick-model", []string{picked}, chromedp.ByQuery)))
+	must(t, b.Pick("#pick-model", picked))
 	must(t, wait(ctx, func() bool { s, _ := b.State(); return s.Model.Phase == "working" }))
 	state, err = b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": "3", "queries": "4", "batch": "4", "lr": "0.5"}})
 	must(t, err)

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"tabtune/internal/tinymodel"
 	"tabtune/web/drive"
 	"tabtune/web/internal/site"
@@ -23,7 +21,7 @@ func TestRealTiny(t *testing.T) {
 	b, _ := open(t, 2*time.Minute, drive.Options{})
 	url := serve(t, &site.Site{Dist: realDist(t), Assets: t.TempDir(), Isolated: true})
 	must(t, b.Goto(url+"sdk/example/index.html"))
-	must(t, b.Run(chromedp.SetUploadFiles("#model", []string{path}, chromedp.ByQuery)))
+	must(t, b.Pick("#model", path))
 	script := `(async () => {
 	  const { createTuner } = await import("../tuner.js");
 	  const tuner = await createTuner({ threads: 2 });

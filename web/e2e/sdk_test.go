@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"tabtune/web/drive"
 	"tabtune/web/internal/site"
 )
@@ -16,7 +14,7 @@ func TestSDK(t *testing.T) {
 	b, ctx := open(t, time.Minute, drive.Options{})
 	url := serve(t, &site.Site{Dist: fakeDist, Assets: fakeAssets, Isolated: true})
 	must(t, b.Goto(url+"sdk/example/index.html"))
-	must(t, b.Run(chromedp.SetUploadFiles("#model", []string{tinyModel(t)}, chromedp.ByQuery)))
+	must(t, b.Pick("#model", tinyModel(t)))
 	shows := func(id, want string) {
 		t.Helper()
 		var got string

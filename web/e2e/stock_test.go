@@ -12,7 +12,6 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
-	"tabtune/host"
 	"tabtune/internal/tinymodel"
 	"tabtune/web/drive"
 	"tabtune/web/internal/site"
@@ -68,19 +67,11 @@ const stockScript = `async (runtimes) => {
 
 // TestStockRuntime trains with a build that the user brings, in its own worker beside the page's.
 func TestStockRuntime(t *testing.T) {
-	module, err := host.Module()
-	if err != nil {
-		if os.Getenv("TABTUNE_REQUIRE_ASSETS") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
 	model, err := tinymodel.Bytes(tinymodel.Options{EmbedStd: 0.15, Tokenizer: true})
 	must(t, err)
-	dist := filepath.Join(t.TempDir(), "dist")
-	must(t, os.CopyFS(dist, os.DirFS(fakeDist)))
+	dist := realDist(t)
 	must(t, os.Mkdir(filepath.Join(dist, "user"), 0o755))
-	for name, data := range map[string][]byte{"tabtune.wasm": module, "tiny.gguf": model, "user/executorch.mjs": []byte(moduleBuild), "user/executorch.js": []byte(plainBuild), "user/none.js": []byte("Module.onRuntimeInitialized();"), "user/idle.js": []byte("// no build")} {
+	for name, data := range map[string][]byte{"tiny.gguf": model, "user/executorch.mjs": []byte(moduleBuild), "user/executorch.js": []byte(plainBuild), "user/none.js": []byte("Module.onRuntimeInitialized();"), "user/idle.js": []byte("// no build")} {
 		must(t, os.WriteFile(filepath.Join(dist, name), data, 0o644))
 	}
 	b, _ := open(t, 2*time.Minute, drive.Options{})

@@ -3,8 +3,10 @@
 package site
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,6 +22,8 @@ type Site struct {
 	Isolated     bool             // send COOP and COEP
 	Cut          map[string]int64 // asset name: break the connection once after so many bytes
 
+	script string // see Script
+
 	mu     sync.Mutex
 	ranges []string
 }
@@ -31,12 +35,29 @@ func (s *Site) Ranges() []string {
 	return append([]string(nil), s.ranges...)
 }
 
+// Isolate sends COOP and COEP from now on.
+func (s *Site) Isolate() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Isolated = true
+}
+
+// Script puts script in front of worker/worker.js from now on, so that a test can take something away from the worker or listen in it.
+func (s *Site) Script(script string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.script = script
+}
+
 func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	if s.Isolated {
+	s.mu.Lock()
+	isolated, script := s.Isolated, s.script
+	s.mu.Unlock()
+	if isolated {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Embedder-Policy", "require-corp")
 	}
@@ -59,6 +80,15 @@ func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	st, err := f.Stat()
 	if err != nil || st.IsDir() {
 		http.NotFound(w, r)
+		return
+	}
+	if name == "worker/worker.js" && script != "" {
+		own, err := io.ReadAll(f)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		http.ServeContent(w, r, "worker.js", st.ModTime(), bytes.NewReader(append([]byte(script+"\n"), own...)))
 		return
 	}
 	if strings.HasSuffix(name, ".wasm") {

@@ -1,0 +1,78 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tabtune/internal/assets"
+	"tabtune/internal/tinymodel"
+	"tabtune/web/drive"
+	"tabtune/web/internal/site"
+)
+
+// TestFirefox trains a small model with the real module in Firefox and saves the adapter and a merged model.
+func TestFirefox(t *testing.T) {
+	if _, err := drive.Firefox(); err != nil {
+		t.Skip(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	downloads, files, data := t.TempDir(), t.TempDir(), t.TempDir()
+	model, err := tinymodel.Bytes(tinymodel.Options{EmbedStd: 0.15, Tokenizer: true})
+	must(t, err)
+	var rows strings.Builder
+	rows.WriteString("text,label\n")
+	for i := range 60 {
+		rows.WriteString([]string{"good good,positive\n", "bad bad bad,negative\n"}[i%2])
+	}
+	must(t, os.WriteFile(filepath.Join(files, "tiny.gguf"), model, 0o644))
+	for _, name := range []string{assets.ReviewsTrain, assets.ReviewsVal} { // the data that the page begins with
+		must(t, os.WriteFile(filepath.Join(data, name), []byte(rows.String()), 0o644))
+	}
+	s := &site.Site{Dist: realDist(t), Assets: data, Isolated: true}
+	b, err := drive.OpenFirefox(ctx, drive.Options{Downloads: downloads})
+	must(t, err)
+	t.Cleanup(b.Close)
+	must(t, b.Goto(serve(t, s)))
+	idle := func(what string, ok func(drive.State) bool) drive.State {
+		t.Helper()
+		var s drive.State
+		bad := func() bool { return s.Problem != "" && !strings.Contains(s.Problem, "404") } // the sample model is not on this server
+		if err := wait(ctx, func() bool { s, _ = b.State(); return bad() || s.FineTune && ok(s) }); err != nil || bad() {
+			t.Fatalf("waiting for %s: %v; the page shows %+v; console: %s", what, err, s, strings.Join(b.Console(), " | "))
+		}
+		return s
+	}
+	idle("the page", func(s drive.State) bool { return strings.HasPrefix(s.Engine, "Engine ready") })
+	if state, _ := b.State(); strings.Contains(state.Engine, "one thread (") {
+		t.Errorf("engine: %s", state.Engine)
+	}
+	must(t, b.Pick("#pick-model", filepath.Join(files, "tiny.gguf")))
+	idle("model and data", func(s drive.State) bool {
+		return s.Problem == "" && s.Model.Phase == "ready" && s.Data.Phase == "ready"
+	})
+	state, err := b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": "10", "queries": "2", "batch": "2", "layers": "2", "lr": "0.5", "evalEvery": "5"}})
+	must(t, err)
+	if state.Number("Step") != 10 || state.Table["Loss"][0] == 0 {
+		t.Errorf("result: %+v", state)
+	}
+	if names := zipNames(t, waitZip(t, downloads)); strings.Join(names, " ") != "adapter_model.safetensors adapter_config.json replay.log" {
+		t.Errorf("archive: %v", names)
+	}
+	idle("the saved adapter", func(s drive.State) bool { return true })
+	must(t, b.Click("export-gguf-q8_0"))
+	idle("the merged model", func(s drive.State) bool { return strings.Contains(s.Notice, ".Q8_0.gguf") })
+	if merged := saved(t, ctx, downloads, ".Q8_0.gguf"); !bytes.HasPrefix(merged, []byte("GGUF")) {
+		t.Errorf("the merged model begins with %q", merged[:4])
+	}
+	for _, line := range b.Console() {
+		if !strings.Contains(line, "404") {
+			t.Errorf("console: %s", line)
+		}
+	}
+}
