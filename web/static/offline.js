@@ -57,8 +57,35 @@ async function runs() {
   return held.some((lock) => lock.name.startsWith("tabtune run "));
 }
 
+/**
+ * Whether the page comes from a server on this machine that isolates it by itself: that server is there whenever the page is asked for, and after it
+ * was built anew its page is wanted, not a stored one. An installed page is kept all the same.
+ */
+async function servedHere() {
+  if (!/^(localhost|127(\.\d+){3}|\[::1\])$/.test(location.hostname) || !globalThis.crossOriginIsolated || matchMedia("(display-mode: standalone)").matches) return false;
+  if (!navigator.serviceWorker?.controller) return true;
+  try { // sw.js is not of the files that the service worker answers for
+    const { headers } = await fetch("sw.js", { method: "HEAD", cache: "no-store" });
+    return headers.get("Cross-Origin-Opener-Policy") === "same-origin" && headers.has("Cross-Origin-Embedder-Policy");
+  } catch {
+    return false; // that server is not running
+  }
+}
+
+/** Takes back what keep did. The next loading of the page asks the server. */
+async function forget() {
+  const registration = await navigator.serviceWorker?.getRegistration();
+  if (registration && new URL("./", location.href).href === registration.scope) await registration.unregister();
+  if (navigator.serviceWorker?.controller) return; // still at work, for this page
+  for (const name of await caches.keys()) if (name.startsWith(`tabtune ${new URL("./", location.href).pathname} `)) await caches.delete(name);
+}
+
 /** Keeps the page for use without a network, and tells when a newer one is stored. Its use is the visitor's to say: it loads the page again. */
 export async function keep() {
+  if (await servedHere()) {
+    await forget();
+    return;
+  }
   const registration = await register();
   if (!registration) return;
   const notice = document.getElementById("update");
