@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"tabtune/engine/kernel"
 	"tabtune/lora"
 	"tabtune/wasm/rpc"
 )
@@ -222,39 +221,10 @@ func (b *bencher) tokens(n, length int) []row {
 // quantised already.
 func (b *bencher) gemm() (contestant, error) {
 	m := benchRows * b.p.Tokens
-	dev, c := b.s.dev, &b.m.ckpt.Config
-	widest := max(c.Dim, c.FFN, c.Heads*c.HeadDim)
-	floats := int64(4 * m * widest)
-	scales := int64(4 * m * (widest/32 + 2))
-	base, err := dev.Alloc(2*floats+scales, 64)
+	run, free, err := b.s.products(0, b.m.ckpt.Config.Layers, m)
 	if err != nil {
 		return contestant{}, err
 	}
-	b.free = append(b.free, func() { dev.Free(base) })
-	x, y, sx := base, base+kernel.Addr(floats), base+kernel.Addr(2*floats)
-	sums := sx + kernel.Addr(4*m)
-	dev.MemSet(base, 0, 2*floats+scales)
-	var calls []func()
-	for l := range c.Layers {
-		for _, mod := range lora.AllModules {
-			name := lora.ModuleName(l, mod) + ".weight"
-			w := b.m.weights[name]
-			n, k := int32(w.Sizes[0]), int32(w.Sizes[1])
-			scale, low := b.m.weights[name+".scale"].Addr, b.m.weights[name+".min"].Addr
-			switch b.m.dtype {
-			case lora.F32:
-				calls = append(calls, func() { dev.F32GemmNT(y, x, w.Addr, 0, int32(m), n, k, k, k, n, 1, 0) })
-			case lora.Int8:
-				calls = append(calls, func() { dev.I8Gemm(y, x, sx, w.Addr, scale, 0, int32(m), n, k, k, n, 0) })
-			default:
-				calls = append(calls, func() { dev.Q4Gemm(y, x, sx, sums, w.Addr, scale, low, 0, int32(m), n, 2*k, n, 0) })
-			}
-		}
-	}
-	return contestant{what: fmt.Sprintf("the %s products of the same layers alone", b.m.dtype), unit: "tokens/s", work: float64(m), run: func() error {
-		for _, c := range calls {
-			c()
-		}
-		return nil
-	}}, nil
+	b.free = append(b.free, free)
+	return contestant{what: fmt.Sprintf("the %s products of the same layers alone", b.m.dtype), unit: "tokens/s", work: float64(m), run: func() error { run(); return nil }}, nil
 }

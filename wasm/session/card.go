@@ -29,6 +29,9 @@ func (st *runState) card(name string) string {
 	row("Name", st.Model.Name)
 	row("Architecture", st.Model.Architecture)
 	row("Parameters", st.Model.Parameters)
+	if st.Model.License != "" {
+		row("License, as its file says", st.Model.License)
+	}
 	row("SHA-256 of the file", c.ModelSHA256)
 	row("Weights held as", c.DType)
 	b.WriteString("\n## Data\n\n| | |\n|---|---|\n")

@@ -12,6 +12,8 @@ type estimateResult struct {
 	Limit int64 `json:"limit"`
 	// ForwardTokens is how many tokens a step sends through the adapted layers.
 	ForwardTokens int64 `json:"forwardTokens"`
+	// Seconds is about how long it takes on this machine, with the evaluations; 0: unknown.
+	Seconds float64 `json:"seconds"`
 }
 
 func (s *Session) estimate(p trainParams) (estimateResult, error) {
@@ -34,6 +36,11 @@ func (s *Session) estimate(p trainParams) (estimateResult, error) {
 	res := estimateResult{Bytes: n, Fits: n <= s.dev.Limit(), Limit: s.dev.Limit()}
 	if c.est != nil {
 		res.ForwardTokens = c.perStep() * per
+	}
+	if c.Minutes > 0 {
+		res.Seconds = 60 * c.Minutes
+	} else {
+		res.Seconds = s.seconds(c, res.ForwardTokens)
 	}
 	return res, nil
 }

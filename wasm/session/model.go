@@ -32,6 +32,8 @@ type model struct {
 	weights  weights
 	bytes    int64
 	info     modelInfo
+
+	tokenSeconds float64 // see Session.tokenSeconds; 0: not timed yet
 }
 
 // weights are the tensors in device memory by name: an engine.DataSource.
@@ -63,6 +65,8 @@ type modelInfo struct {
 	SHA256       string `json:"sha256"`
 	Fingerprint  string `json:"fingerprint,omitempty"` // of a single file: for known, when it is opened again
 	Chat         bool   `json:"chat"`
+	License      string `json:"license,omitempty"`      // as its file says
+	Quantization string `json:"quantization,omitempty"` // of a GGUF file
 }
 
 func (s *Session) openModel(t *rpc.Task, p modelParams) (modelInfo, error) {
@@ -124,6 +128,9 @@ func readHeader(p modelParams) (*model, error) {
 	}
 	m.info = modelInfo{Name: m.info.Name, Architecture: c.Architecture, Parameters: c.Params(), Layers: c.Layers, Dim: c.Dim, Heads: c.Heads, KVHeads: c.KVHeads,
 		Vocab: c.Vocab, DType: string(m.dtype), FileBytes: size, WeightBytes: m.bytes, Chat: m.template != ""}
+	if m.gguf != nil {
+		m.info.License, m.info.Quantization = said(m.gguf, "general.license"), quantization(m.gguf)
+	}
 	return m, nil
 }
 

@@ -65,6 +65,7 @@ func register(s *rpc.Server, se *Session) {
 	}
 	handle(s, get, "hello", (*Session).hello)
 	handleTask(s, get, "model.open", (*Session).openModel)
+	handle(s, get, "model.about", (*Session).aboutModel)
 	handleTask(s, get, "data.open", (*Session).openData)
 	handle(s, get, "data.peek", (*Session).peekData)
 	handle(s, get, "data.tasks", (*Session).listTasks)
@@ -124,7 +125,7 @@ func handleTask[P, R any](s *rpc.Server, get func() (*Session, error), name stri
 }
 
 // whileBusy are the methods that touch nothing a task may be using.
-var whileBusy = []string{"hello", "data.peek", "data.tasks", "tokenize", "inspect", "runtime.answer"}
+var whileBusy = []string{"hello", "model.about", "data.peek", "data.tasks", "tokenize", "inspect", "runtime.answer"}
 
 // isBusy refuses a method: a task in progress has the model, the data and the
 // program in use, and another one would take them away.
