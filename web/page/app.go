@@ -60,6 +60,10 @@ type App struct {
 	Unfinished []ui.Unfinished
 	fetching   *Request
 
+	Abouts  map[string]ui.About // what stored model files say of themselves, by path and size
+	Shared  *ui.Shared          // a run that came with the page's address
+	BadLink string              // what is wrong with one
+
 	Keeping  string          // what is being written
 	Compared map[string]bool // ids of the runs whose curves are drawn together
 	RunsPage ui.Pager
@@ -137,7 +141,8 @@ type ResultState struct {
 	Order          string // of Pairs
 	Pairs          []ui.Pair
 	PairsPage      ui.Pager
-	Opened         bool // of a stored run, not trained just now
+	Opened         bool   // of a stored run, not trained just now
+	Link           string // that was made of the run
 }
 
 // Token is a piece of a generated answer with its probability.
@@ -148,7 +153,7 @@ type Token struct {
 
 // NewApp returns the state of a fresh page.
 func NewApp(env vugu.EventEnv) *App {
-	a := &App{env: env, Open: map[string]bool{}, Compared: map[string]bool{}}
+	a := &App{env: env, Open: map[string]bool{}, Compared: map[string]bool{}, Abouts: map[string]ui.About{}}
 	a.Train.Settings = ui.DefaultSettings(cores())
 	a.Model = ModelState{Name: sampleModel, Path: "/models/" + sampleModel, Sample: true}
 	a.useSampleData()
@@ -196,6 +201,7 @@ func (a *App) draw() {
 // Start brings up the worker and, where it costs nothing, the sample model and data.
 func (a *App) Start() {
 	go a.draw()
+	a.readLink()
 	a.Busy, a.Boot = true, Working
 	go a.finish(func() error {
 		if err := a.boot(); err != nil {
@@ -329,9 +335,10 @@ func (a *App) refresh() error {
 	if err != nil {
 		return err
 	}
+	abouts := a.abouts(&stored)
 	slices.SortFunc(saved, func(x, y ui.SavedRun) int { return strings.Compare(x.ID, y.ID) })
 	a.update(func() {
-		a.Stored, a.Train.Saved, a.Unfinished = stored, saved, unfinished
+		a.Stored, a.Train.Saved, a.Unfinished, a.Abouts = stored, saved, unfinished, abouts
 		for id := range a.Compared {
 			if !slices.ContainsFunc(saved, func(r ui.SavedRun) bool { return r.ID == id }) {
 				delete(a.Compared, id)

@@ -114,12 +114,16 @@ const maxImport = 256 << 20
 
 // importFile stores a PEFT .zip, a GGUF adapter, a replay log or a whole run, and opens it.
 func (a *App) importFile(file safejs.Value, name string) error {
-	if a.Boot != Ready {
-		return errors.New("The engine is not running: restart it first.")
-	}
 	data, err := contents(file, maxImport)
 	if err != nil {
 		return fmt.Errorf("%s cannot be read: %w", name, err)
+	}
+	return a.importBytes(data, name)
+}
+
+func (a *App) importBytes(data []byte, name string) (err error) {
+	if a.Boot != Ready {
+		return errors.New("The engine is not running: restart it first.")
 	}
 	run := &ui.SavedRun{ID: a.freshID(), Name: name, Done: true}
 	folder := "/runs/" + run.ID

@@ -25,6 +25,9 @@ func main() {
 	}
 	root := &Root{App: NewApp(renderer.EventEnv())}
 	root.App.Start()
+	if err := root.App.listenForLinks(); err != nil {
+		panic(fmt.Errorf("starting the page: %w", err))
+	}
 	for ok := true; ok; ok = renderer.EventWait() {
 		if err := renderer.Render(buildEnv.RunBuild(root)); err != nil {
 			panic(fmt.Errorf("drawing the page: %w", err))

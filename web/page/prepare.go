@@ -73,7 +73,12 @@ func (a *App) openModel() error {
 	if err := a.refresh(); err != nil {
 		return err
 	}
-	a.now(func() { a.Model.Phase, a.Model.Info, a.Model.opened, a.Data.opened = Ready, info, string(text), "" })
+	a.now(func() {
+		a.Model.Phase, a.Model.Info, a.Model.opened, a.Data.opened = Ready, info, string(text), ""
+		if n, err := strconv.Atoi(strings.TrimSpace(a.Train.Settings.Layers)); err == nil && info.Layers > 0 && n > info.Layers {
+			a.Train.Settings.Layers = strconv.Itoa(info.Layers)
+		}
+	})
 	return a.measure()
 }
 

@@ -66,7 +66,12 @@ func (a *App) fineTune(saved *ui.SavedRun) (err error) {
 		run.Steps, _ = params["steps"].(int)
 	}
 	folder := "/runs/" + run.ID
-	defer a.releaseAfter(run.ID, &err)
+	defer func() {
+		a.releaseAfter(run.ID, &err)
+		if err != nil {
+			_ = a.refresh() // so that the run can be gone on with; the error to show is the one that ended it
+		}
+	}()
 	a.now(func() {
 		t := &a.Train
 		*t = TrainState{Phase: Working, Share: t.Share, Patience: t.Patience, Settings: t.Settings, Saved: t.Saved, Estimate: t.Estimate, Memory: t.Memory, Run: run, What: "Scoring the model before training"}

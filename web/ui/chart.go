@@ -23,7 +23,7 @@ type Point struct {
 // The drawing area in SVG user units.
 const (
 	ChartWidth, ChartHeight                   = 640, 260
-	chartLeft, chartRight, chartTop, chartLow = 44, 596, 12, 226
+	chartLeft, chartRight, chartTop, chartLow = 56, 580, 12, 226
 	// maxVertices bounds what the browser has to draw and vugu has to send, however long the run.
 	maxVertices = 200
 )

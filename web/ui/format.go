@@ -22,8 +22,11 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%.2f GB", float64(n)/1e9)
 }
 
-// Count writes a number with thin separators: 134515008 becomes "134.5 M", 1500 becomes "1,500".
+// Count writes a number with thin separators: 134515008 becomes "134.5 M", 1100048384 "1.10 billion", 1500 becomes "1,500".
 func Count(n int64) string {
+	if n >= 1_000_000_000 {
+		return fmt.Sprintf("%.2f billion", float64(n)/1e9)
+	}
 	if n >= 1_000_000 {
 		return fmt.Sprintf("%.1f M", float64(n)/1e6)
 	}
@@ -49,6 +52,19 @@ func Seconds(s float64) string {
 	return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
 }
 
+// Roughly writes an estimated duration: "20 s", "4 min", "1 h 10 min".
+func Roughly(s float64) string {
+	switch {
+	case s < 10:
+		return "a few seconds"
+	case s < 90:
+		return Seconds(math.Round(s/10) * 10)
+	case s < 3600:
+		return fmt.Sprintf("%.0f min", math.Ceil(s/60))
+	}
+	return Seconds(math.Round(s/600) * 600)
+}
+
 // Percent writes a share: 0.684 becomes "68.4 %".
 func Percent(x float64) string {
 	if math.IsNaN(x) {
@@ -67,3 +83,26 @@ func Fixed(x float64) string {
 
 // Short writes a number with as few digits as it needs: 0.5, 1e-05.
 func Short(x float64) string { return strconv.FormatFloat(x, 'g', 4, 64) }
+
+// coreWatts is what one busy core of a laptop takes, the rest of the machine not counted: 5 to 15 W, less on phones.
+const coreWatts = 8
+
+// Energy writes about how much electricity so many busy cores take in a time.
+func Energy(seconds float64, cores int) string {
+	wh := seconds / 3600 * coreWatts * float64(max(1, cores))
+	switch {
+	case math.IsNaN(wh) || wh < 0 || wh > 1e6:
+		return "unknown"
+	case wh < 1:
+		return "less than 1 Wh"
+	}
+	return fmt.Sprintf("%.0f Wh", wh)
+}
+
+// Cores counts processor cores.
+func Cores(n int) string {
+	if n == 1 {
+		return "1 core"
+	}
+	return fmt.Sprintf("%d cores", n)
+}

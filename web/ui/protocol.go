@@ -1,6 +1,9 @@
 package ui
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // Hello is what the engine says of itself after boot.
 type Hello struct {
@@ -50,6 +53,39 @@ type Model struct {
 	FileBytes    int64  `json:"fileBytes"`
 	WeightBytes  int64  `json:"weightBytes"`
 	SHA256       string `json:"sha256"`
+	License      string `json:"license"`
+	Quantization string `json:"quantization"`
+}
+
+// About is what a model file says of itself.
+type About struct {
+	Name         string `json:"name"`
+	Architecture string `json:"architecture"`
+	License      string `json:"license"`
+	Quantization string `json:"quantization"`
+	Parameters   int64  `json:"parameters"`
+}
+
+// Text is the card of a stored model: what is known of it, in a line.
+func (a *About) Text() string {
+	var parts []string
+	if a.Parameters > 0 {
+		parts = append(parts, Count(a.Parameters)+" parameters")
+	}
+	for _, s := range []string{a.Architecture, a.Quantization} {
+		if s != "" {
+			parts = append(parts, plain(s, 100))
+		}
+	}
+	return strings.Join(append(parts, Licence(a.License)), ", ")
+}
+
+// Licence names the licence that a model file states.
+func Licence(s string) string {
+	if s = plain(s, 100); s == "" {
+		return "licence not stated"
+	}
+	return "licence " + s
 }
 
 // DataInfo describes opened data.

@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 )
 
 // SavedRun is the page's own record beside a run's files (page.json): enough to open the same model and data again, and to draw its curves.
@@ -36,7 +37,18 @@ func (r *SavedRun) Title() string {
 	if r.Name != "" {
 		return r.Name
 	}
-	return "Run of " + r.ID
+	return "Run of " + r.when()
+}
+
+// when is the time that an id is made of, as a person writes it.
+func (r *SavedRun) when() string {
+	const form = "2006-01-02-150405"
+	at, rest := r.ID[:min(len(form), len(r.ID))], r.ID[min(len(form), len(r.ID)):]
+	t, err := time.Parse(form, at)
+	if err != nil {
+		return r.ID
+	}
+	return t.Local().Format("2 Jan 2006, 15:04:05") + strings.Replace(rest, "-", ", no. ", 1)
 }
 
 // Text says how the run stands.

@@ -6,7 +6,7 @@
 //   resources                                     the browser's log of what this worker asked for
 
 import { CodedError, describe } from "./errors.js";
-import { download } from "./store.js";
+import { download, writing } from "./store.js";
 
 /** @type {Map<number, AbortController>} */
 const running = new Map();
@@ -30,12 +30,12 @@ async function dispatch(id, method, params, emit) {
       const abort = new AbortController();
       running.set(id, abort);
       let last = 0;
-      return download(params, (e) => {
+      return writing(() => download(params, (e) => {
         const now = performance.now();
         if (now - last < 100 && e.done !== e.total) return;
         last = now;
         emit(e);
-      }, abort.signal, true);
+      }, abort.signal, true));
     }
     case "task.stop":
       running.get(Number(params.id))?.abort();

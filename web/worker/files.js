@@ -198,6 +198,12 @@ export class Files {
     };
   }
 
+  /** @param {string} path of a model or data */
+  isOpen(path) {
+    const p = parts(path);
+    return (p[0] === "models" ? this.models : this.data).dir.contents.has(p[1]);
+  }
+
   /** Closes a stored file so that it can be replaced or deleted. @param {string} path */
   close(path) {
     const p = parts(path);

@@ -142,6 +142,27 @@ export async function remember(path, k) {
   }
 }
 
+// Who writes a model shares this lock, so that no other tab takes the pieces for those of a closed one.
+const WRITING = "tabtune models";
+
+/** @template T @param {() => Promise<T>} f @returns {Promise<T>} */
+export async function writing(f) {
+  return await navigator.locks.request(WRITING, { mode: "shared" }, f);
+}
+
+/** Deletes what a closed tab left of a model and nothing can go on from: pieces of an import or an export, and the notes of a download that is whole. */
+export async function sweep() {
+  await navigator.locks.request(WRITING, { ifAvailable: true }, async (lock) => {
+    if (!lock) return; // one is being written now
+    const names = new Set((await list()).files.filter((f) => f.path.startsWith("/models/")).map((f) => f.path));
+    for (const path of names) {
+      const of = path.replace(/\.(part|etag|url)$/, "");
+      const goesOn = path.endsWith(".part") ? names.has(`${of}.etag`) || names.has(`${of}.url`) : !names.has(of);
+      if (of !== path && !goesOn) await remove(path);
+    }
+  });
+}
+
 /**
  * @param {string} path
  * @param {import("./types.js").Emit} emit progress events of phase "check"
@@ -246,7 +267,9 @@ export async function download(p, emit, signal, anyOrigin = false) {
     }
     size = h.getSize();
   } finally {
+    const empty = h.getSize() === 0;
     h.close();
+    if (empty) await remove(p.path + ".part"); // nothing came
   }
   if (p.sha256) {
     const got = await sha256(p.path + ".part", emit, signal);

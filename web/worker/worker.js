@@ -1,7 +1,7 @@
 // The dedicated worker behind the page: {id, method, params} in; {id, event}*, then {id, result} or {id, error} out.
 //
 //   boot {threads, memoryLimit}          loads kernels.wasm and tabtune.wasm; answers the module's hello and {shared, ...memory}
-//   store.list | write | read | file | remove | close | download | import    the page's private storage, see store.js
+//   store.list | about | write | read | file | remove | close | download | import    the page's private storage, see store.js
 //   resources                            the browser's log of what this worker asked for: [{name, bytes}]
 //   memory                               bytes of the wasm memories
 //   <name>.start {...}                   a task of the module, driven here: its events, then its value. train.start with runtime, the address
@@ -87,11 +87,13 @@ async function dispatch(id, method, params, emit) {
       return {};
     case "store.persist":
       return { persisted: (await /** @type {any} */ (navigator.storage).persist?.()) ?? false };
+    case "store.about":
+      return about(String(params.path));
     case "store.download":
-      return withControl(id, (c) => store.download(params, throttle(emit), c.abort.signal));
+      return withControl(id, (c) => store.writing(() => store.download(params, throttle(emit), c.abort.signal)));
     case "store.import":
       engine?.files.close(params.path);
-      return withControl(id, (c) => store.importFile(params, throttle(emit), c.abort.signal));
+      return withControl(id, (c) => store.writing(() => store.importFile(params, throttle(emit), c.abort.signal)));
   }
   if (method.endsWith(".start")) return withControl(id, (c) => runTask(method, params, emit, c));
   const e = need();
@@ -101,10 +103,22 @@ async function dispatch(id, method, params, emit) {
   return result;
 }
 
+/** What a stored model file says of itself. It is left open or closed as it was. @param {string} path */
+async function about(path) {
+  const e = need();
+  const before = e.files.isOpen(path);
+  await e.files.prepare({ path });
+  try {
+    return e.call("model.about", { path });
+  } finally {
+    if (!before) e.files.close(path);
+  }
+}
+
 /** @param {any} params */
 async function boot(params) {
   if (engine) throw new CodedError("busy", "The engine is already running.");
-  engine = await Engine.open(params, new URL("../", import.meta.url).href);
+  [engine] = await Promise.all([Engine.open(params, new URL("../", import.meta.url).href), store.sweep()]);
   return { ...engine.call("hello", {}), shared: canShare(), memory: engine.memory() };
 }
 
@@ -180,15 +194,17 @@ async function runTask(method, params, emit, c) {
   }
   // A merged model is as large as a model: it is written to storage directly, everything else goes through the run's folder in memory.
   await e.files.prepare({ ...params, path: "" });
-  const finish = await e.files.output(params.path);
-  let ok = false;
-  try {
-    const value = await drive(e, method, params, emit, c, null);
-    ok = !value?.stopped;
-    return value;
-  } finally {
-    await finish(ok);
-  }
+  return store.writing(async () => {
+    const finish = await e.files.output(params.path);
+    let ok = false;
+    try {
+      const value = await drive(e, method, params, emit, c, null);
+      ok = !value?.stopped;
+      return value;
+    } finally {
+      await finish(ok);
+    }
+  });
 }
 
 /**

@@ -45,6 +45,9 @@ func call(ptr, n uint32) uint64 {
 	return uint64(address(response))<<32 | uint64(len(response))
 }
 
+//go:wasmimport dev limit
+func memoryLimit() uint64
+
 func address(b []byte) uint32 { return uint32(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
 
 type object = map[string]any
@@ -69,12 +72,13 @@ func loose[T any](raw json.RawMessage) (t T, err error) { return t, json.Unmarsh
 func init() {
 	rpc.Handle(server, "hello", func(struct{}) (any, error) { return object{"version": "fake", "threads": 1}, nil })
 	rpc.HandleTask(server, "model.open", openModel)
+	rpc.Handle(server, "model.about", aboutModel)
 	rpc.HandleTask(server, "data.open", openData)
 	rpc.HandleTask(server, "train", train)
 	rpc.HandleTask(server, "eval", eval)
 	rpc.HandleTask(server, "generate", generate)
 	rpc.Handle(server, "estimate", func(json.RawMessage) (any, error) {
-		return object{"bytes": 200_000_000, "fits": true, "limit": 4_000_000_000}, nil
+		return object{"bytes": 200_000_000, "fits": true, "limit": memoryLimit(), "seconds": 1500}, nil
 	})
 	rpc.Handle(server, "adapter.load", loadAdapter)
 	rpc.HandleTask(server, "adapter.replay", func(_ *rpc.Task, raw json.RawMessage) (any, error) { return loadAdapter(raw) })
@@ -111,7 +115,14 @@ func openModel(t *rpc.Task, raw json.RawMessage) (any, error) {
 			return nil, err
 		}
 	}
-	return object{"name": "Fake", "architecture": "llama", "parameters": 1000, "layers": 30, "dtype": "int8", "fileBytes": st.Size(), "weightBytes": 1000}, nil
+	return object{"name": "Fake", "architecture": "llama", "parameters": 1000, "layers": 30, "dtype": "int8", "fileBytes": st.Size(), "weightBytes": 1000, "license": "mit", "quantization": "Q8_0"}, nil
+}
+
+func aboutModel(raw json.RawMessage) (any, error) {
+	if _, err := loadAdapter(raw); err != nil { // begins like a model
+		return nil, err
+	}
+	return object{"name": "Fake", "architecture": "llama", "license": "mit", "quantization": "Q8_0", "parameters": 1000}, nil
 }
 
 func openData(t *rpc.Task, raw json.RawMessage) (any, error) {
@@ -243,6 +254,7 @@ func export(t *rpc.Task, raw json.RawMessage) (any, error) {
 	}
 	err = atomicfile.Write(p.Path, func(w io.Writer) error {
 		for i := range 4 {
+			time.Sleep(20 * time.Millisecond)
 			if err := t.Emit(object{"type": "progress", "phase": "merge", "done": i, "total": 4}); err != nil {
 				return err
 			}
