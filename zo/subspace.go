@@ -104,7 +104,7 @@ func UnpackMatrix(text string, rank, d int) ([]float32, error) {
 	for r := range rank {
 		row := raw[r*(d+4) : (r+1)*(d+4)]
 		scale := math.Float32frombits(binary.LittleEndian.Uint32(row))
-		if !(scale >= 0) || math.IsInf(float64(scale), 0) {
+		if !(scale >= 0 && scale <= math.MaxFloat32/128) {
 			return nil, fmt.Errorf("the scale of row %d is %v", r, scale)
 		}
 		for _, b := range row[4:] {

@@ -140,6 +140,20 @@ func TestSubspaceLogIsHostile(t *testing.T) {
 			t.Errorf("%s: a log with other matrices is accepted", what)
 		}
 	}
+	cfg := log.Config // bends that are missing
+	cfg.A, cfg.Optimizer, cfg.Beta = nil, "hizoo", 0.9
+	path := filepath.Join(t.TempDir(), "replay.log")
+	w, err := replay.Create(path, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Append(replay.Record{Seeds: []int64{1, 2, 3}, Coefs: []float32{1, 2, 3}, Rate: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.fails("adapter.replay", params{"path": path}, "invalid_params", "bends", "3 seeds")
 }
 
 // TestInputs compares what the lowest adapted layer's q reads with the norm of what

@@ -146,6 +146,7 @@ func (a *App) Knobs() []Knob {
 		{"eps", "Epsilon", "How far each direction is tried, both ways: a number, or auto to compare several.", &s.Eps},
 		{"lr", "Learning rate", "A number, or auto to search for one first.", &s.LR},
 		{"steps", "Steps", "How many steps to train.", &s.Steps},
+		{"optimizer", "Optimizer", "From estimates to steps: empty or sgd, momentum, adam, radazo, scalar, muon, mopi or hizoo.", &s.Optimizer},
 		{"average", "Average", "Empty, tail (the last third of the run) or a decay such as 0.95: scores an average of the adapters too and keeps it if it is better.", &s.Average},
 		{"subspace", "Subspace", "Empty or random: by the seed. Or activations: the leading directions of what the adapted layers read.", &s.Subspace},
 		{"resample", "New subspace", "Every so many steps; the adapter grows by its rank each time. Empty: never.", &s.Resample},

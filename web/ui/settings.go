@@ -19,6 +19,7 @@ type Settings struct {
 	Eps       string // a number, or "auto"
 	LR        string // a number, or "auto"
 	Schedule  string
+	Optimizer string // of optimizers; "": sgd
 	Average   string // "tail" or a decay; "": none
 	Refit     string // steps; "": never
 	Subspace  string // "", random or activations
@@ -42,7 +43,8 @@ func DefaultSettings(threads int) Settings {
 // Estimators as train.start names them. With auto and head most knobs are the module's to choose, and stay out of the request.
 var (
 	estimators = []string{"auto", "head", "prge", "rows", "fzoo", "grzo", "greedy", "mezo"}
-	chosen     = []string{"rank", "queries", "batch", "alpha", "eps", "lr", "layers", "modules"}
+	optimizers = []string{"", "sgd", "momentum", "adam", "radazo", "scalar", "muon", "mopi", "hizoo"}
+	chosen     = []string{"optimizer", "rank", "queries", "batch", "alpha", "eps", "lr", "layers", "modules"}
 )
 
 // Modules that an adapter can sit on.
@@ -103,6 +105,11 @@ func (s Settings) Train() (map[string]any, error) {
 		return nil, fmt.Errorf("Modules: name at least one of %s", strings.Join(modules, ", "))
 	}
 	p["modules"] = mods
+	if o := strings.TrimSpace(s.Optimizer); !slices.Contains(optimizers, o) {
+		return nil, fmt.Errorf("Optimizer: %q is not one of %s", s.Optimizer, strings.Join(optimizers[1:], ", "))
+	} else if o != "" {
+		p["optimizer"] = o
+	}
 	if a := strings.TrimSpace(s.Average); a != "" {
 		if d, err := strconv.ParseFloat(a, 64); a != "tail" && (err != nil || !(d > 0 && d < 1)) {
 			return nil, fmt.Errorf("Average: %q is neither tail nor a number between 0 and 1", s.Average)

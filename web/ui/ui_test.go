@@ -26,12 +26,12 @@ func TestSettings(t *testing.T) {
 		}
 	}
 	more := DefaultSettings(1)
-	more.Estimator, more.Average, more.Refit, more.Eps = "auto", " tail", "25", "auto"
-	if p, err := more.Train(); err != nil || p["average"] != "tail" || p["refit"] != 25 || p["eps"] != nil {
+	more.Estimator, more.Average, more.Refit, more.Eps, more.Optimizer = "auto", " tail", "25", "auto", "muon "
+	if p, err := more.Train(); err != nil || p["optimizer"] != nil || p["average"] != "tail" || p["refit"] != 25 || p["eps"] != nil {
 		t.Errorf("%v, %v", p, err)
 	}
 	more.Estimator, more.Refit, more.Layers, more.Modules = "rows", "", "auto", " auto"
-	if p, err := more.Train(); err != nil || p["eps"] != "auto" || p["refit"] != nil || p["layers"] != "auto" || p["modules"].([]string)[0] != "auto" {
+	if p, err := more.Train(); err != nil || p["eps"] != "auto" || p["optimizer"] != "muon" || p["refit"] != nil || p["layers"] != "auto" || p["modules"].([]string)[0] != "auto" {
 		t.Errorf("%v, %v", p, err)
 	}
 	own := DefaultSettings(1)
@@ -55,6 +55,7 @@ func TestSettings(t *testing.T) {
 		{func(s *Settings) { s.Modules = " , " }, "at least one"},
 		{func(s *Settings) { s.Estimator = "adam" }, "Estimator"},
 		{func(s *Settings) { s.Average = "1" }, "Average"},
+		{func(s *Settings) { s.Optimizer = "lion" }, "Optimizer"},
 		{func(s *Settings) { s.Refit = "5" }, "head again"},
 		{func(s *Settings) { s.Resample = "0" }, "New subspace"},
 		{func(s *Settings) { s.Subspace = "pca" }, "Subspace"},
