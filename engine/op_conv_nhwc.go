@@ -197,10 +197,7 @@ func conv2dKernel(c *Call) bool {
 			if b != 0 {
 				b += kernel.Addr(4 * g * ocg)
 			}
-			c.dev().F32GemmNT(y+kernel.Addr(4*g*ocg), a, w.addr+kernel.Addr(4*g*ocg*k), b, int32(rows), int32(ocg), int32(k), int32(lda), int32(k), int32(oc), 1, 0)
-		}
-		if lo > float32(math.Inf(-1)) || hi < float32(math.Inf(1)) {
-			c.dev().F32Clamp(y, y, lo, hi, int32(rows*oc))
+			c.dev().F32GemmNTClamp(y+kernel.Addr(4*g*ocg), a, w.addr+kernel.Addr(4*g*ocg*k), b, int32(rows), int32(ocg), int32(k), int32(lda), int32(k), int32(oc), lo, hi)
 		}
 	}
 	return true

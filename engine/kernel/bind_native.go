@@ -64,6 +64,7 @@ var kernelNames = [...]string{
 	"zo_update",
 	"zo_axpy",
 	"f32_gemm_nt",
+	"f32_gemm_nt_clamp",
 	"f32_gemm_nn",
 	"f32_bmm_nt",
 	"f32_bmm_nn",
@@ -824,6 +825,24 @@ func (d *Device) F32GemmNT(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32, alp
 	d.call(55)
 }
 
+// F32GemmNTClamp calls the kernel f32_gemm_nt_clamp.
+func (d *Device) F32GemmNTClamp(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32, lo, hi float32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(w)
+	s[3] = uint64(bias)
+	s[4] = uint64(uint32(m))
+	s[5] = uint64(uint32(n))
+	s[6] = uint64(uint32(k))
+	s[7] = uint64(uint32(ldx))
+	s[8] = uint64(uint32(ldw))
+	s[9] = uint64(uint32(ldy))
+	s[10] = uint64(math.Float32bits(lo))
+	s[11] = uint64(math.Float32bits(hi))
+	d.call(56)
+}
+
 // F32GemmNN calls the kernel f32_gemm_nn.
 func (d *Device) F32GemmNN(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32, alpha float32, accumulate int32) {
 	s := d.stack[:]
@@ -839,7 +858,7 @@ func (d *Device) F32GemmNN(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32, alp
 	s[9] = uint64(uint32(ldy))
 	s[10] = uint64(math.Float32bits(alpha))
 	s[11] = uint64(uint32(accumulate))
-	d.call(56)
+	d.call(57)
 }
 
 // F32BMMNT calls the kernel f32_bmm_nt.
@@ -861,7 +880,7 @@ func (d *Device) F32BMMNT(c, a, b, offsets Addr, batch, m, n, k, lda, ldb, ldc, 
 	s[13] = uint64(uint32(strideC))
 	s[14] = uint64(math.Float32bits(alpha))
 	s[15] = uint64(uint32(accumulate))
-	d.call(57)
+	d.call(58)
 }
 
 // F32BMMNN calls the kernel f32_bmm_nn.
@@ -883,7 +902,7 @@ func (d *Device) F32BMMNN(c, a, b, offsets Addr, batch, m, n, k, lda, ldb, ldc, 
 	s[13] = uint64(uint32(strideC))
 	s[14] = uint64(math.Float32bits(alpha))
 	s[15] = uint64(uint32(accumulate))
-	d.call(58)
+	d.call(59)
 }
 
 // Q4Gemm calls the kernel q4_gemm.
@@ -902,7 +921,7 @@ func (d *Device) Q4Gemm(y, q, sx, sums, w, d_, minimum, bias Addr, m, n, k, ldy,
 	s[10] = uint64(uint32(k))
 	s[11] = uint64(uint32(ldy))
 	s[12] = uint64(uint32(accumulate))
-	d.call(59)
+	d.call(60)
 }
 
 // I8Rows calls the kernel i8_rows.
@@ -917,7 +936,7 @@ func (d *Device) I8Rows(y, w, sw, index Addr, m, rows, k, ldw, ldy int32) {
 	s[6] = uint64(uint32(k))
 	s[7] = uint64(uint32(ldw))
 	s[8] = uint64(uint32(ldy))
-	d.call(60)
+	d.call(61)
 }
 
 // Q4Rows calls the kernel q4_rows.
@@ -932,7 +951,7 @@ func (d *Device) Q4Rows(y, w, d_, minimum, index Addr, m, rows, k, ldy int32) {
 	s[6] = uint64(uint32(rows))
 	s[7] = uint64(uint32(k))
 	s[8] = uint64(uint32(ldy))
-	d.call(61)
+	d.call(62)
 }
 
 // F32FromStored calls the kernel f32_from_stored.
@@ -945,7 +964,7 @@ func (d *Device) F32FromStored(type_ int32, y, src Addr, first, m, k, half int32
 	s[4] = uint64(uint32(m))
 	s[5] = uint64(uint32(k))
 	s[6] = uint64(uint32(half))
-	d.call(62)
+	d.call(63)
 	return int32(uint32(d.stack[0]))
 }
 
@@ -960,7 +979,7 @@ func (d *Device) I8FromStored(type_ int32, w, scale, src Addr, first, m, k, half
 	s[5] = uint64(uint32(m))
 	s[6] = uint64(uint32(k))
 	s[7] = uint64(uint32(half))
-	d.call(63)
+	d.call(64)
 	return int32(uint32(d.stack[0]))
 }
 
@@ -975,7 +994,7 @@ func (d *Device) Q4FromStored(w, d_, minimum, src Addr, first, m, k, half int32)
 	s[5] = uint64(uint32(m))
 	s[6] = uint64(uint32(k))
 	s[7] = uint64(uint32(half))
-	d.call(64)
+	d.call(65)
 	return int32(uint32(d.stack[0]))
 }
 
@@ -991,7 +1010,7 @@ func (d *Device) Im2col(dst, x, window Addr, h, w, pixel, bytes, first, rows int
 	s[6] = uint64(uint32(bytes))
 	s[7] = uint64(uint32(first))
 	s[8] = uint64(uint32(rows))
-	d.call(65)
+	d.call(66)
 }
 
 // F32Dwconv calls the kernel f32_dwconv.
@@ -1009,7 +1028,7 @@ func (d *Device) F32Dwconv(y, x, weight, bias, window Addr, n, h, w, c, multipli
 	s[9] = uint64(uint32(multiplier))
 	s[10] = uint64(math.Float32bits(lo))
 	s[11] = uint64(math.Float32bits(hi))
-	d.call(66)
+	d.call(67)
 }
 
 // F32Pool calls the kernel f32_pool.
@@ -1023,7 +1042,7 @@ func (d *Device) F32Pool(y, x, window Addr, n, h, w, c, mean int32) {
 	s[5] = uint64(uint32(w))
 	s[6] = uint64(uint32(c))
 	s[7] = uint64(uint32(mean))
-	d.call(67)
+	d.call(68)
 }
 
 // I8MaxPool calls the kernel i8_max_pool.
@@ -1036,7 +1055,7 @@ func (d *Device) I8MaxPool(y, x, window Addr, n, h, w, c int32) {
 	s[4] = uint64(uint32(h))
 	s[5] = uint64(uint32(w))
 	s[6] = uint64(uint32(c))
-	d.call(68)
+	d.call(69)
 }
 
 // I8Im2col calls the kernel i8_im2col.
@@ -1056,7 +1075,7 @@ func (d *Device) I8Im2col(q, sx, x, scales, zeros Addr, zero int32, window Addr,
 	s[11] = uint64(uint32(count))
 	s[12] = uint64(uint32(first))
 	s[13] = uint64(uint32(rows))
-	d.call(69)
+	d.call(70)
 }
 
 // Qs8Gemm calls the kernel qs8_gemm.
@@ -1074,7 +1093,7 @@ func (d *Device) Qs8Gemm(y, q, w, scale, bias Addr, m, n, k, ldy, zero, lo, hi i
 	s[9] = uint64(uint32(zero))
 	s[10] = uint64(uint32(lo))
 	s[11] = uint64(uint32(hi))
-	d.call(70)
+	d.call(71)
 }
 
 // Qd8Gemm calls the kernel qd8_gemm.
@@ -1091,7 +1110,7 @@ func (d *Device) Qd8Gemm(y, q, sx, w, sw, bias Addr, m, n, k, block, ldy int32) 
 	s[8] = uint64(uint32(k))
 	s[9] = uint64(uint32(block))
 	s[10] = uint64(uint32(ldy))
-	d.call(71)
+	d.call(72)
 }
 
 // Qs8Dwconv calls the kernel qs8_dwconv.
@@ -1111,7 +1130,7 @@ func (d *Device) Qs8Dwconv(y, x, weight, bias, scale, window Addr, n, h, w, c, x
 	s[11] = uint64(uint32(zero))
 	s[12] = uint64(uint32(lo))
 	s[13] = uint64(uint32(hi))
-	d.call(72)
+	d.call(73)
 }
 
 // I8Quantize calls the kernel i8_quantize.
@@ -1122,7 +1141,7 @@ func (d *Device) I8Quantize(y, x Addr, inverse float32, zero, n int32) {
 	s[2] = uint64(math.Float32bits(inverse))
 	s[3] = uint64(uint32(zero))
 	s[4] = uint64(uint32(n))
-	d.call(73)
+	d.call(74)
 }
 
 // I8QuantizeRows calls the kernel i8_quantize_rows.
@@ -1134,7 +1153,7 @@ func (d *Device) I8QuantizeRows(y, scale, zero, x Addr, m, k int32) {
 	s[3] = uint64(x)
 	s[4] = uint64(uint32(m))
 	s[5] = uint64(uint32(k))
-	d.call(74)
+	d.call(75)
 }
 
 // I8Dequantize calls the kernel i8_dequantize.
@@ -1145,7 +1164,7 @@ func (d *Device) I8Dequantize(y, x Addr, scale float32, zero, n int32) {
 	s[2] = uint64(math.Float32bits(scale))
 	s[3] = uint64(uint32(zero))
 	s[4] = uint64(uint32(n))
-	d.call(75)
+	d.call(76)
 }
 
 // U8Lookup calls the kernel u8_lookup.
@@ -1155,7 +1174,7 @@ func (d *Device) U8Lookup(y, x, table Addr, n int32) {
 	s[1] = uint64(x)
 	s[2] = uint64(table)
 	s[3] = uint64(uint32(n))
-	d.call(76)
+	d.call(77)
 }
 
 // Qs8Add calls the kernel qs8_add.
@@ -1170,7 +1189,7 @@ func (d *Device) Qs8Add(y, a, b Addr, bias, am, bm, shift, zero, n int32) {
 	s[6] = uint64(uint32(shift))
 	s[7] = uint64(uint32(zero))
 	s[8] = uint64(uint32(n))
-	d.call(77)
+	d.call(78)
 }
 
 // Qs8Mul calls the kernel qs8_mul.
@@ -1184,7 +1203,7 @@ func (d *Device) Qs8Mul(y, a, b Addr, az, bz int32, scale float32, zero, n int32
 	s[5] = uint64(math.Float32bits(scale))
 	s[6] = uint64(uint32(zero))
 	s[7] = uint64(uint32(n))
-	d.call(78)
+	d.call(79)
 }
 
 // F32Conv calls the kernel f32_conv.
@@ -1195,7 +1214,7 @@ func (d *Device) F32Conv(y, x, w, bias, desc Addr) {
 	s[2] = uint64(w)
 	s[3] = uint64(bias)
 	s[4] = uint64(desc)
-	d.call(79)
+	d.call(80)
 }
 
 // F32Depthwise calls the kernel f32_depthwise.
@@ -1206,7 +1225,7 @@ func (d *Device) F32Depthwise(y, x, w, bias, desc Addr) {
 	s[2] = uint64(w)
 	s[3] = uint64(bias)
 	s[4] = uint64(desc)
-	d.call(80)
+	d.call(81)
 }
 
 // F32MaxPool calls the kernel f32_max_pool.
@@ -1216,7 +1235,7 @@ func (d *Device) F32MaxPool(y, index, x, desc Addr) {
 	s[1] = uint64(index)
 	s[2] = uint64(x)
 	s[3] = uint64(desc)
-	d.call(81)
+	d.call(82)
 }
 
 // F32AvgPool calls the kernel f32_avg_pool.
@@ -1225,7 +1244,7 @@ func (d *Device) F32AvgPool(y, x, desc Addr) {
 	s[0] = uint64(y)
 	s[1] = uint64(x)
 	s[2] = uint64(desc)
-	d.call(82)
+	d.call(83)
 }
 
 // F32AdaptiveAvgPool calls the kernel f32_adaptive_avg_pool.
@@ -1234,7 +1253,7 @@ func (d *Device) F32AdaptiveAvgPool(y, x, desc Addr) {
 	s[0] = uint64(y)
 	s[1] = uint64(x)
 	s[2] = uint64(desc)
-	d.call(83)
+	d.call(84)
 }
 
 // F32Affine calls the kernel f32_affine.
@@ -1247,5 +1266,5 @@ func (d *Device) F32Affine(y, x, scale, shift Addr, n, channels, inner int32) {
 	s[4] = uint64(uint32(n))
 	s[5] = uint64(uint32(channels))
 	s[6] = uint64(uint32(inner))
-	d.call(84)
+	d.call(85)
 }

@@ -506,6 +506,15 @@ func (d *Device) F32GemmNT(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32, alp
 	importF32GemmNT(uint32(y), uint32(x), uint32(w), uint32(bias), m, n, k, ldx, ldw, ldy, alpha, accumulate)
 }
 
+//go:wasmimport kernels f32_gemm_nt_clamp
+//go:noescape
+func importF32GemmNTClamp(y uint32, x uint32, w uint32, bias uint32, m int32, n int32, k int32, ldx int32, ldw int32, ldy int32, lo float32, hi float32)
+
+// F32GemmNTClamp calls the kernel f32_gemm_nt_clamp.
+func (d *Device) F32GemmNTClamp(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32, lo, hi float32) {
+	importF32GemmNTClamp(uint32(y), uint32(x), uint32(w), uint32(bias), m, n, k, ldx, ldw, ldy, lo, hi)
+}
+
 //go:wasmimport kernels f32_gemm_nn
 //go:noescape
 func importF32GemmNN(y uint32, x uint32, w uint32, bias uint32, m int32, n int32, k int32, ldx int32, ldw int32, ldy int32, alpha float32, accumulate int32)

@@ -60,6 +60,17 @@ func testF32GEMM(t *testing.T, d *Device, m, n, k int, withBias, accumulate, nn 
 		}
 		call(dc, da, db, dbias, int32(m), int32(n), int32(k), int32(lda), int32(ldb), int32(ldc), alpha, acc)
 		equal(t, fmt.Sprintf("c at %d threads", threads), get[float32](d, dc, m*ldc), want)
+		if !nn && !accumulate {
+			dc = put(t, d, c)
+			d.F32GemmNTClamp(dc, da, db, dbias, int32(m), int32(n), int32(k), int32(lda), int32(ldb), int32(ldc), -0.25, 0.5)
+			bounded := append([]float32(nil), want...)
+			for i := range m * ldc {
+				if i%ldc < n { // not the columns between rows
+					bounded[i] = min(max(bounded[i], -0.25), 0.5)
+				}
+			}
+			equal(t, fmt.Sprintf("bounded c at %d threads", threads), get[float32](d, dc, m*ldc), bounded)
+		}
 	}
 }
 

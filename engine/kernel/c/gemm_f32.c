@@ -28,6 +28,8 @@ typedef struct {
   float alpha;
   int32_t accumulate, nn;
   int32_t row_units, column_units;
+  int32_t clamp;  // outputs lie in [lo, hi]
+  float lo, hi;
 } gemm_args;
 
 // pack_b packs columns [0, cols) of b, cols <= 8, over k in [0, kc); missing columns are zero.
@@ -161,6 +163,14 @@ TT_INLINE void start(v128_t *s, int32_t height, const gemm_args *g, const float 
   }
 }
 
+// bounded clamps n vectors of final sums; NaN stays.
+TT_INLINE void bounded(v128_t *s, int32_t n, const gemm_args *g) {
+  v128_t lo = wasm_f32x4_splat(g->lo), hi = wasm_f32x4_splat(g->hi);
+  for (int32_t i = 0; i < n; i++) {
+    s[i] = wasm_f32x4_pmin(wasm_f32x4_pmax(s[i], lo), hi);
+  }
+}
+
 TT_INLINE void finish(const v128_t *s, int32_t height, int32_t ldc, float *c, int32_t cols) {
   for (int32_t i = 0; i < height; i++, c += ldc) {
     if (cols >= 8) {
@@ -184,7 +194,7 @@ static void block(const gemm_args *g, float *c, const float *a, const float *b, 
   float *repeated = panels + (size_t)COLS * KC;  // KC * 16
   int32_t k0 = 0;
   do {
-    int32_t kc = tt_min32(KC, g->k - k0);
+    int32_t kc = tt_min32(KC, g->k - k0), clamp = g->clamp && k0 + KC >= g->k;
     for (int32_t j = j0; j < j1; j += 8) {
       const float *from = g->nn ? b + (size_t)k0 * (size_t)g->ldb + j : b + (size_t)j * (size_t)g->ldb + k0;
       pack_b(panels + (size_t)(j - j0) * (size_t)kc, from, tt_min32(8, j1 - j), kc, g->ldb, g->nn);
@@ -206,6 +216,9 @@ static void block(const gemm_args *g, float *c, const float *a, const float *b, 
         } else {
           tile4_in_place(s, ai, g->lda, panel, kc, g->alpha);
         }
+        if (clamp) {
+          bounded(s, 8, g);
+        }
         finish(s, 4, g->ldc, cij, j1 - j);
       }
     }
@@ -214,6 +227,9 @@ static void block(const gemm_args *g, float *c, const float *a, const float *b, 
         float *cij = c + (size_t)i * (size_t)g->ldc + j;
         start(s, 1, g, cij, g->bias ? g->bias + j : 0, j1 - j, k0 == 0);
         tile1(s, a + (size_t)i * (size_t)g->lda + k0, panels + (size_t)(j - j0) * (size_t)kc, kc, g->alpha);
+        if (clamp) {
+          bounded(s, 2, g);
+        }
         finish(s, 1, g->ldc, cij, j1 - j);
       }
     }
@@ -248,26 +264,34 @@ static void run(gemm_args *g, int32_t batch) {
 
 void f32_gemm_nt(void *y, void *x, void *w, void *bias, int32_t m, int32_t n, int32_t k, int32_t ldx, int32_t ldw,
                  int32_t ldy, float alpha, int32_t accumulate) {
-  gemm_args g = {y, x, w, bias, 0, m, n, k, ldx, ldw, ldy, 0, 0, 0, alpha, accumulate, 0, 0, 0};
+  gemm_args g = {y, x, w, bias, 0, m, n, k, ldx, ldw, ldy, 0, 0, 0, alpha, accumulate, 0, 0, 0, 0, 0, 0};
+  run(&g, 1);
+}
+
+void f32_gemm_nt_clamp(void *y, void *x, void *w, void *bias, int32_t m, int32_t n, int32_t k, int32_t ldx, int32_t ldw,
+                       int32_t ldy, float lo, float hi) {
+  gemm_args g = {y, x, w, bias, 0, m, n, k, ldx, ldw, ldy, 0, 0, 0, 1, 0, 0, 0, 0, 1, lo, hi};
   run(&g, 1);
 }
 
 void f32_gemm_nn(void *y, void *x, void *w, void *bias, int32_t m, int32_t n, int32_t k, int32_t ldx, int32_t ldw,
                  int32_t ldy, float alpha, int32_t accumulate) {
-  gemm_args g = {y, x, w, bias, 0, m, n, k, ldx, ldw, ldy, 0, 0, 0, alpha, accumulate, 1, 0, 0};
+  gemm_args g = {y, x, w, bias, 0, m, n, k, ldx, ldw, ldy, 0, 0, 0, alpha, accumulate, 1, 0, 0, 0, 0, 0};
   run(&g, 1);
 }
 
 void f32_bmm_nt(void *c, void *a, void *b, void *offsets, int32_t batch, int32_t m, int32_t n, int32_t k, int32_t lda,
                 int32_t ldb, int32_t ldc, int32_t stride_a, int32_t stride_b, int32_t stride_c, float alpha,
                 int32_t accumulate) {
-  gemm_args g = {c, a, b, 0, offsets, m, n, k, lda, ldb, ldc, stride_c, stride_a, stride_b, alpha, accumulate, 0, 0, 0};
+  gemm_args g = {c,        a,        b,        0,     offsets,    m, n, k, lda, ldb, ldc,
+                 stride_c, stride_a, stride_b, alpha, accumulate, 0, 0, 0, 0,   0,   0};
   run(&g, batch);
 }
 
 void f32_bmm_nn(void *c, void *a, void *b, void *offsets, int32_t batch, int32_t m, int32_t n, int32_t k, int32_t lda,
                 int32_t ldb, int32_t ldc, int32_t stride_a, int32_t stride_b, int32_t stride_c, float alpha,
                 int32_t accumulate) {
-  gemm_args g = {c, a, b, 0, offsets, m, n, k, lda, ldb, ldc, stride_c, stride_a, stride_b, alpha, accumulate, 1, 0, 0};
+  gemm_args g = {c,        a,        b,        0,     offsets,    m, n, k, lda, ldb, ldc,
+                 stride_c, stride_a, stride_b, alpha, accumulate, 1, 0, 0, 0,   0,   0};
   run(&g, batch);
 }

@@ -180,6 +180,9 @@ void zo_axpy(int32_t distribution, void *w, int64_t seed, float scale, int64_t b
 __attribute__((export_name("f32_gemm_nt")))
 void f32_gemm_nt(void *y, void *x, void *w, void *bias, int32_t m, int32_t n, int32_t k, int32_t ldx, int32_t ldw, int32_t ldy, float alpha, int32_t accumulate);
 
+__attribute__((export_name("f32_gemm_nt_clamp")))
+void f32_gemm_nt_clamp(void *y, void *x, void *w, void *bias, int32_t m, int32_t n, int32_t k, int32_t ldx, int32_t ldw, int32_t ldy, float lo, float hi);
+
 __attribute__((export_name("f32_gemm_nn")))
 void f32_gemm_nn(void *y, void *x, void *w, void *bias, int32_t m, int32_t n, int32_t k, int32_t ldx, int32_t ldw, int32_t ldy, float alpha, int32_t accumulate);
 
