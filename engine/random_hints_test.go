@@ -169,6 +169,14 @@ func init() {
 	hints["aten::convolution_backward.out"] = hint{"grad_output": func(d *drawer) int { return start(F32, 0, 3, 4, 5)(d) },
 		"input": at(F32, func(d *drawer) []int { return []int{d.size[0], 2, 5, 6} }), "weight": at(F32, func(d *drawer) []int { return []int{3, 2, 2, 2} }), "bias_sizes": none,
 		"stride": list(2, 1), "padding": list(2, 0), "dilation": list(2, 1), "transposed": boolean(false), "output_padding": list(2, 0), "groups": number(func(*drawer) int { return 1 })}
+	constant := func(n int) func(d *drawer) int { return number(func(*drawer) int { return n }) }
+	sized := func(t DType, sizes ...int) func(d *drawer) int {
+		return at(t, func(*drawer) []int { return sizes })
+	}
+	hints["llama::quantized_moe_ffn.out"] = hint{"x": func(d *drawer) int { return start(F32, 0, 16)(d) }, "gate_weight": sized(F32, 3, 16), "expert_bias": sized(F32, 3),
+		"packed_w13": sized(U8, 3, 64+32*24), "packed_w2": sized(U8, 3, 64+16*24), "num_activated_experts": number(func(d *drawer) int { return 1 + d.r.IntN(4) }),
+		"num_experts": constant(3), "hidden_dim": constant(16), "dim": constant(16), "group_size": constant(16), "weight_nbit": constant(8),
+		"score_func": func(d *drawer) int { return d.b.add(pte.StringValue("sigmoid")) }, "out": out(F32, 2)}
 	for _, n := range []string{"llama::gated_delta_rule.out", "llama::channelwise_gated_delta_rule.out"} {
 		hints[n] = hint{"query": func(d *drawer) int {
 			v := start(F32, 0, 4, 0, 0)(d)
