@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"tabtune/engine/pte"
+	"tabtune/internal/collect"
 )
 
 // maxDims is the most dimensions a tensor may have, as in the stock runtime.
@@ -19,6 +20,9 @@ func (p *Program) buildGraph(plan *pte.Plan, filePlan bool) (*Graph, error) {
 	g := &Graph{Name: plan.Name, program: p, Inputs: slices.Clone(plan.Inputs), Outputs: slices.Clone(plan.Outputs), Straight: true}
 	g.Values = make([]*Value, len(plan.Values))
 	for i, pv := range plan.Values {
+		if i%2048 == 0 {
+			collect.Now()
+		}
 		v, err := p.buildValue(plan, pv)
 		if err != nil {
 			return nil, fmt.Errorf("value %d: %w", i, err)
@@ -188,6 +192,9 @@ func (p *Program) buildNodes(g *Graph, plan *pte.Plan) error {
 		starts := make([]int, 0, len(plan.Chains[ci].Instructions)+1) // of each instruction in Nodes, for jumps
 		for k, ins := range plan.Chains[ci].Instructions {
 			starts = append(starts, len(g.Nodes))
+			if k%2048 == 0 {
+				collect.Now()
+			}
 			n := &Node{Index: k}
 			switch x := ins.(type) {
 			case pte.KernelCall:

@@ -25,6 +25,7 @@ var fusions = []Pass{
 	{"fuse low-rank products", fuseLowRank},
 	{"fuse quantised linear layers", fuseLinear},
 	{"fuse MLPs", fuseMLP},
+	{"schedule", schedule},
 	{"remove dead nodes", func(g *Graph) (int, error) { return g.RemoveDead(), nil }},
 }
 

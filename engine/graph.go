@@ -131,8 +131,8 @@ type Graph struct {
 	Straight bool
 
 	program *Program
-	uses    map[int][]*Node
-	defs    map[int][]*Node
+	uses    [][]*Node // by value; nil: not known
+	defs    [][]*Node
 }
 
 // invalidate forgets the def/use index after a change.
@@ -145,22 +145,80 @@ func (g *Graph) index() {
 	if g.uses != nil {
 		return
 	}
-	g.uses, g.defs = make(map[int][]*Node), make(map[int][]*Node)
-	add := func(m map[int][]*Node, v int, n *Node) {
-		if l := m[v]; len(l) == 0 || l[len(l)-1] != n {
-			m[v] = append(l, n)
+	// Counted first, so that all lists lie in one piece of memory: passes have this made anew dozens of times.
+	uses, defs, total := make([]int, len(g.Values)), make([]int, len(g.Values)), 0
+	each := func(use, def func(v int, n *Node)) {
+		for _, n := range g.Nodes {
+			g.visit(n, func(v int, write, only bool) {
+				if v >= 0 && write {
+					def(v, n)
+				}
+				if v >= 0 && !only {
+					use(v, n)
+				}
+			})
+		}
+	}
+	count := func(list []int) func(int, *Node) { return func(v int, _ *Node) { list[v]++; total++ } }
+	each(count(uses), count(defs))
+	all := make([]*Node, total)
+	cut := func(counts []int) [][]*Node {
+		out := make([][]*Node, len(counts))
+		for v, n := range counts {
+			out[v], all = all[:0:n], all[n:]
+		}
+		return out
+	}
+	g.uses, g.defs = cut(uses), cut(defs)
+	add := func(lists [][]*Node) func(int, *Node) {
+		return func(v int, n *Node) {
+			if l := lists[v]; len(l) == 0 || l[len(l)-1] != n {
+				lists[v] = append(l, n)
+			}
+		}
+	}
+	each(add(g.uses), add(g.defs))
+}
+
+// forget drops the contents of values that nothing refers to any more, most of those of a program whose operators were fused. Indices stay.
+func (g *Graph) forget() {
+	keep := make([]bool, len(g.Values))
+	var mark func(v int)
+	mark = func(v int) {
+		if v < 0 || keep[v] {
+			return
+		}
+		keep[v] = true
+		mark(g.Values[v].Alias)
+		for _, e := range g.Values[v].List {
+			mark(e)
+		}
+	}
+	for _, list := range [][]int{g.Inputs, g.Outputs} {
+		for _, v := range list {
+			mark(v)
 		}
 	}
 	for _, n := range g.Nodes {
-		g.visit(n, func(v int, write, only bool) {
-			if write {
-				add(g.defs, v, n)
-			}
-			if !only {
-				add(g.uses, v, n)
-			}
-		})
+		for _, v := range n.Args {
+			mark(v)
+		}
 	}
+	none := &Value{Kind: KindNone, Alias: -1}
+	for i := range g.Values {
+		if !keep[i] {
+			g.Values[i] = none
+		}
+	}
+	g.invalidate()
+}
+
+// listOf is a value's list; one that was added since has none.
+func listOf(lists [][]*Node, v int) []*Node {
+	if v < 0 || v >= len(lists) {
+		return nil
+	}
+	return lists[v]
 }
 
 // visit calls f for every value that the node touches, entries of lists included: write tells that it is
@@ -196,10 +254,10 @@ func (g *Graph) visit(n *Node, f func(v int, write, only bool)) {
 }
 
 // Uses returns the nodes that read value v, directly or in a list, in order.
-func (g *Graph) Uses(v int) []*Node { g.index(); return g.uses[v] }
+func (g *Graph) Uses(v int) []*Node { g.index(); return listOf(g.uses, v) }
 
 // Defs returns the nodes that write value v, in order.
-func (g *Graph) Defs(v int) []*Node { g.index(); return g.defs[v] }
+func (g *Graph) Defs(v int) []*Node { g.index(); return listOf(g.defs, v) }
 
 // Def returns the only node that writes v, or nil if there is none or more than one.
 func (g *Graph) Def(v int) *Node {

@@ -50,7 +50,11 @@ func (g *Graph) lifetimes() map[int]lifetime {
 		}
 	}
 	for k, n := range g.Nodes {
-		g.visit(n, func(v int, _, _ bool) { touch(v, k) })
+		g.visit(n, func(v int, _, _ bool) {
+			if !g.shapeOnly(n, v) {
+				touch(v, k)
+			}
+		})
 	}
 	for _, o := range g.Outputs {
 		touch(o, len(g.Nodes))

@@ -74,13 +74,14 @@ func (p *Program) prepare(g *Graph) (*Method, error) {
 			aliasViews(g)
 			aliasInPlace(g)
 		}
+		g.forget()
 		m.plan = g.planMemory()
 		m.sizes[1] = m.plan.size
 		if m.plan.size == 0 {
 			delete(m.sizes, 1)
 		}
 	} else {
-		for id, n := range p.plans[g.Name].NonConstBufferSizes {
+		for id, n := range p.buffers[g.Name] {
 			if id > 0 && n > 0 {
 				m.sizes[uint32(id)] = n
 			}

@@ -9,7 +9,7 @@ import (
 // their names are not in the stock schemas, and Load refuses "tabtune::".
 
 func init() {
-	Register(Op{Name: "tabtune::rmsnorm.out",
+	Register(Op{Name: "tabtune::rmsnorm.out", InPlace: []int{0},
 		Schema: "tabtune::rmsnorm.out(Tensor x, Tensor weight, float eps, *, Tensor(a!) out) -> Tensor(a!)",
 		Check:  func(g *Graph, n *Node) error { return needTypes(g, n, F32, F32, 0, F32) },
 		Shape:  func(c *Call) { c.ResizeAs(c.Out(), c.T(0)) },
@@ -78,7 +78,7 @@ func init() {
 			}
 			c.storeF32(c.Out(), ref.NLL(c.loadF32(x)[:len(target)*x.sizes[1]], target, x.sizes[1]))
 		}})
-	Register(Op{Name: "tabtune::rotary.out",
+	Register(Op{Name: "tabtune::rotary.out", InPlace: []int{0},
 		Schema: "tabtune::rotary.out(Tensor x, Tensor cos, Tensor sin, int tokens, int heads, *, Tensor(a!) out) -> Tensor(a!)",
 		Check:  func(g *Graph, n *Node) error { return needTypes(g, n, F32, F32, F32, 0, 0, F32) },
 		Shape: func(c *Call) {

@@ -50,7 +50,7 @@ func init() {
 				c.PutBytes(s, b)
 			}
 		}})
-	Register(Op{Name: "tabtune::linear_i8.out",
+	Register(Op{Name: "tabtune::linear_i8.out", ShapeOnly: []int{0},
 		Schema: "tabtune::linear_i8.out(Tensor x, Tensor q, Tensor scale, Tensor weight, Tensor weight_scale, *, Tensor(a!) out) -> Tensor(a!)",
 		Check:  func(g *Graph, n *Node) error { return needTypes(g, n, F32, I16, F32, I8, F32, F32) },
 		Shape:  func(c *Call) { c.linearShape(c.T(3).sizes[0], c.T(3).sizes[1]) },
@@ -73,7 +73,7 @@ func init() {
 			ref.I8GEMM(y, q, sx, w, c.loadF32(c.T(4)), nil, m, n, k, k, n, false)
 			c.storeF32(c.Out(), y)
 		}})
-	Register(Op{Name: "tabtune::linear_q4.out",
+	Register(Op{Name: "tabtune::linear_q4.out", ShapeOnly: []int{0},
 		Schema: "tabtune::linear_q4.out(Tensor x, Tensor q, Tensor scale, Tensor sums, Tensor weight, Tensor weight_scale, Tensor weight_min, *, Tensor(a!) out) -> Tensor(a!)",
 		Check:  func(g *Graph, n *Node) error { return needTypes(g, n, F32, I16, F32, I32, U8, F16, F16, F32) },
 		Shape:  func(c *Call) { c.linearShape(c.T(4).sizes[0], 2*c.T(4).sizes[1]) },

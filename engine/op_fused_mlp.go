@@ -8,7 +8,7 @@ import (
 )
 
 func init() {
-	Register(Op{Name: "tabtune::mlp.out",
+	Register(Op{Name: "tabtune::mlp.out", ShapeOnly: []int{0},
 		Schema: "tabtune::mlp.out(Tensor x, Tensor q, Tensor scale, Tensor? sums, Tensor gate, Tensor gate_scale, Tensor? gate_min, Tensor up, Tensor up_scale, Tensor? up_min, Tensor down, Tensor down_scale, Tensor? down_min, *, Tensor(a!) work_gate, Tensor(b!) work_up, Tensor(c!) work_q, Tensor(d!) work_scale, Tensor(e!)? work_sums, Tensor(f!) out) -> (Tensor(a!), Tensor(b!), Tensor(c!), Tensor(d!), Tensor(e!), Tensor(f!))",
 		Check:  func(g *Graph, n *Node) error { return needTypes(g, n, F32, I16, F32, I32) },
 		Shape: func(c *Call) {

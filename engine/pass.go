@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"tabtune/engine/pte"
+	"tabtune/internal/collect"
 )
 
 // Pass is one rewrite of a graph. Run returns how many changes it made.
@@ -27,6 +28,7 @@ var defaultPasses = []Pass{
 
 func (g *Graph) runPasses(passes []Pass) error {
 	for _, p := range passes {
+		collect.Now()
 		if _, err := p.Run(g); err != nil {
 			return fmt.Errorf("pass %q: %w", p.Name, err)
 		}

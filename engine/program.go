@@ -18,16 +18,18 @@ type Options struct {
 	// ShareArena plans straight-line methods for callers that run one at a time: their arenas share memory, inputs have to be
 	// set before every Execute, and outputs are valid until an input of another method is set.
 	ShareArena bool
-	MaxSteps   int64 // most instructions one Execute may run in a method with jumps; 0: 1<<26
+	// Consume lets Load take the file's plans apart as it goes: p is of no use afterwards, and a plan and its graph are not in memory together.
+	Consume  bool
+	MaxSteps int64 // most instructions one Execute may run in a method with jumps; 0: 1<<26
 }
 
 // Program is a loaded program. It and its methods are for one goroutine at a time.
 type Program struct {
-	file    *pte.Program
+	file    *pte.Program // while it is loaded
 	dev     *kernel.Device
 	opt     Options
 	graphs  map[string]*Graph
-	plans   map[string]*pte.Plan
+	buffers map[string][]int64 // sizes that the file's plan has for the memories of each method
 	names   []string
 	methods map[string]*Method
 	consts  map[string]block // by Data.key
@@ -43,12 +45,12 @@ type Program struct {
 
 // Load checks every method of p and makes it ready to prepare: the operators exist and fit their schemas, references are in
 // range, external tensors are found. It reports all missing operators at once. Device memory is taken later, when a
-// method is first executed. p and its source must stay unchanged while the program lives.
+// method is first executed. p's source must stay unchanged while the program lives.
 func Load(dev *kernel.Device, p *pte.Program, opt Options) (*Program, error) {
 	if opt.MaxSteps <= 0 {
 		opt.MaxSteps = 1 << 26
 	}
-	pr := &Program{file: p, dev: dev, opt: opt, graphs: map[string]*Graph{}, plans: map[string]*pte.Plan{}, methods: map[string]*Method{},
+	pr := &Program{file: p, dev: dev, opt: opt, graphs: map[string]*Graph{}, buffers: map[string][]int64{}, methods: map[string]*Method{},
 		consts: map[string]block{}, states: map[string]block{}, arenas: map[uint32]block{}}
 	var errs []error
 	for _, plan := range p.Plans {
@@ -60,12 +62,16 @@ func Load(dev *kernel.Device, p *pte.Program, opt Options) (*Program, error) {
 			errs = append(errs, fmt.Errorf("engine: method %q: %w", plan.Name, err))
 			continue
 		}
-		pr.graphs[plan.Name], pr.plans[plan.Name] = g, plan
+		pr.graphs[plan.Name], pr.buffers[plan.Name] = g, plan.NonConstBufferSizes
 		pr.names = append(pr.names, plan.Name)
+		if opt.Consume {
+			*plan = pte.Plan{Name: plan.Name}
+		}
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	pr.file = nil // the graphs hold what is needed of it, at a fraction of its size
 	return pr, nil
 }
 

@@ -30,6 +30,9 @@ type Op struct {
 	// InPlace lists tensor arguments whose memory the output may use if nobody reads them later: the kernel writes an element
 	// only after it has read all that the element depends on.
 	InPlace []int
+	// ShapeOnly lists tensor arguments of which the kernel, which then covers every call, reads no more than the shape: their
+	// memory may be in use for something else by then.
+	ShapeOnly []int
 	// AnyOrder: the kernel handles any dim order itself. Elementwise: it may run where all tensors have the same sizes and order,
 	// whatever that is. Else it is given row-major copies.
 	AnyOrder    bool

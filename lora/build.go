@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"tabtune/engine/pte"
+	"tabtune/internal/collect"
 	"tabtune/lora/graph"
 )
 
@@ -15,7 +16,7 @@ import (
 //	prefix(ids i64[n,T]) -> h f32[n,T,d]
 //	forward(h f32[n,T,d], rows i64[m], targets i64[m], seeds i64[q], eps f32[],
 //	        last_seeds i64[q], last_coefs f32[q]) -> nll f32[m]
-//	logits(h f32[n,T,d], rows i64[m]) -> f32[m,V]
+//	logits(h f32[n,T,d], rows i64[m]) -> f32[m,V]; not with NoLogits
 //	scores(h f32[n,T,d], rows i64[m]) -> f32[m,L], log-probabilities among the
 //	        L label tokens; only with Labels
 //	features(h f32[n,T,d], rows i64[n]) -> f32[n,2 Top+1,d], one position a
@@ -33,11 +34,13 @@ func Build(s Spec) (*pte.Program, error) {
 		return nil, err
 	}
 	p := graph.NewProgram()
-	b := &builder{spec: &s}
+	b := newBuilder(&s)
 	b.constant(p)
 	p.Add(b.prefix())
 	p.Add(b.forward())
-	p.Add(b.logits())
+	if !s.NoLogits {
+		p.Add(b.logits())
+	}
 	if s.Labels != nil {
 		p.Add(b.scores())
 	}
@@ -56,11 +59,24 @@ func Build(s Spec) (*pte.Program, error) {
 type builder struct {
 	spec *Spec
 	g    *graph.Graph
-	mask *graph.Tensor                // causal mask [T,T]
-	cos  *graph.Tensor                // [T,1,headDim]
-	sin  *graph.Tensor                // [T,1,headDim]
-	rep  map[string]*graph.Tensor     // perturbed B as [R,rank,out], by module name; nil outside forward
-	tap  func(i int, x *graph.Tensor) // called with what adapter i reads, unless nil
+	// Of all methods: the adapters with their places by module name, and the bytes of A and of the rotary tables, made once.
+	adapted  []Adapted
+	place    map[string]int
+	matrices map[int][]byte
+	angles   [2][]byte
+	mask     *graph.Tensor                // causal mask [T,T]
+	cos      *graph.Tensor                // [T,1,headDim]
+	sin      *graph.Tensor                // [T,1,headDim]
+	rep      map[string]*graph.Tensor     // perturbed B as [R,rank,out], by module name; nil outside forward
+	tap      func(i int, x *graph.Tensor) // called with what adapter i reads, unless nil
+}
+
+func newBuilder(s *Spec) *builder {
+	b := &builder{spec: s, adapted: s.Adapters(), place: map[string]int{}, matrices: map[int][]byte{}}
+	for i, a := range b.adapted {
+		b.place[a.Name] = i
+	}
+	return b
 }
 
 var (
@@ -243,6 +259,9 @@ func (b *builder) headWeight() *graph.Tensor {
 
 // rotaryTables returns cos and sin as f32[Window, headDim].
 func (b *builder) rotaryTables() (cos, sin []byte) {
+	if b.angles[0] != nil {
+		return b.angles[0], b.angles[1]
+	}
 	s, hd := b.spec, b.spec.Model.HeadDim
 	cos, sin = make([]byte, 4*s.Window*hd), make([]byte, 4*s.Window*hd)
 	for t := 0; t < s.Window; t++ {
@@ -253,6 +272,7 @@ func (b *builder) rotaryTables() (cos, sin []byte) {
 			binary.LittleEndian.PutUint32(sin[4*(t*hd+i):], math.Float32bits(float32(sn)))
 		}
 	}
+	b.angles = [2][]byte{cos, sin}
 	return cos, sin
 }
 
@@ -285,6 +305,7 @@ func (b *builder) layer(x *graph.Tensor, l int, rows *graph.Tensor) *graph.Tenso
 }
 
 func (b *builder) layerWith(x *graph.Tensor, l int, rows *graph.Tensor, attention func(q, k, v *graph.Tensor) *graph.Tensor) *graph.Tensor {
+	collect.Now()
 	g := b.g
 	path := func(m string) string { return ModuleName(l, m) }
 	base := ModuleName(l, "q")[:len(ModuleName(l, "q"))-len("self_attn.q_proj")]

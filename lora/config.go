@@ -173,6 +173,7 @@ type Spec struct {
 	Past *Stack
 	// PrefixRows and LogitRows bound n in prefix and logits (default 8 and 1).
 	PrefixRows, LogitRows int
+	NoLogits              bool // without the method logits, which training does not call
 	Decode                bool // with the method decode: generation over a cache of keys and values
 }
 

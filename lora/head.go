@@ -87,11 +87,15 @@ func (c *Classifier) validate(s *Spec) error {
 }
 
 func (b *builder) floats(v []float32, sizes ...int) *graph.Tensor {
+	return b.g.Const(pte.Float, floatBytes(v), sizes...)
+}
+
+func floatBytes(v []float32) []byte {
 	raw := make([]byte, 4*len(v))
 	for i, x := range v {
 		binary.LittleEndian.PutUint32(raw[4*i:], math.Float32bits(x))
 	}
-	return b.g.Const(pte.Float, raw, sizes...)
+	return raw
 }
 
 // labelScores returns the labels' scores [m, labels], not normalised, or the

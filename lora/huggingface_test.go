@@ -16,8 +16,8 @@ import (
 const tinyConfig = `{"model_type":"llama","hidden_size":64,"intermediate_size":96,"num_hidden_layers":3,"num_attention_heads":4,
 "num_key_value_heads":2,"vocab_size":96,"max_position_embeddings":256,"rms_norm_eps":1e-5,"rope_theta":10000,"hidden_act":"silu"}`
 
-// collect streams a checkpoint into memory.
-func collect(t *testing.T, c *Checkpoint, dt DType) map[string][]byte {
+// gathered streams a checkpoint into memory.
+func gathered(t *testing.T, c *Checkpoint, dt DType) map[string][]byte {
 	t.Helper()
 	out := map[string][]byte{}
 	if err := c.Stream(context.Background(), dt, func(w WeightInfo) (TensorWriter, error) {
@@ -36,7 +36,7 @@ func TestHuggingFaceFolder(t *testing.T) {
 	c := tinyCheckpoint(t)
 	dir := t.TempDir()
 	var tensors []safetensors.Out
-	raw := collect(t, c, F32)
+	raw := gathered(t, c, F32)
 	for _, w := range c.Weights(F32) {
 		shape := make([]int64, len(w.Sizes))
 		for i, n := range w.Sizes {
@@ -61,7 +61,7 @@ func TestHuggingFaceFolder(t *testing.T) {
 		t.Errorf("config %+v, in the GGUF %+v", hf.Config, c.Config)
 	}
 	for _, dt := range []DType{F32, Int8, Q4} {
-		want, got := collect(t, c, dt), collect(t, hf, dt)
+		want, got := gathered(t, c, dt), gathered(t, hf, dt)
 		for name := range want {
 			if !bytes.Equal(want[name], got[name]) {
 				t.Errorf("%s: %s differs", dt, name)

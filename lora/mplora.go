@@ -2,9 +2,9 @@ package lora
 
 import (
 	"math"
-	"slices"
 
 	"tabtune/engine/pte"
+	"tabtune/internal/collect"
 	"tabtune/lora/graph"
 )
 
@@ -14,8 +14,8 @@ func (b *builder) linear(x *graph.Tensor, name, m string) *graph.Tensor {
 	g, s := b.g, b.spec
 	in, out := s.Model.moduleSize(m)
 	y := g.Linear(x, b.weight(name+".weight", out, in))
-	at := slices.IndexFunc(s.Adapters(), func(a Adapted) bool { return a.Name == name })
-	if at < 0 {
+	at, ok := b.place[name]
+	if !ok {
 		return y
 	}
 	if b.tap != nil {
@@ -86,7 +86,10 @@ func (s *Spec) MatrixA(i int) []float32 {
 }
 
 func (b *builder) matrixA(i int) *graph.Tensor {
-	return b.floats(b.spec.MatrixA(i), b.spec.Rank, b.spec.Adapters()[i].In)
+	if b.matrices[i] == nil {
+		b.matrices[i] = floatBytes(b.spec.MatrixA(i))
+	}
+	return b.g.Const(pte.Float, b.matrices[i], b.spec.Rank, b.adapted[i].In)
 }
 
 const mask32 = 0xFFFFFFFF
@@ -160,7 +163,8 @@ func (b *builder) adapters(seeds, eps, lastSeeds, lastCoefs *graph.Tensor) {
 	k1, k2 := b.keys(seeds)
 	l1, l2 := b.keys(lastSeeds)
 	coefs := g.View(lastCoefs, graph.D(1), q)
-	for _, a := range s.Adapters() {
+	for _, a := range b.adapted {
+		collect.Now()
 		count := int64(a.Out) * int64(s.Rank)
 		flat := graph.D(int(count))
 		buf := b.bufferB(a.Name, a.Out)

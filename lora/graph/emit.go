@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
+	"slices"
 	"sort"
 
 	"tabtune/engine/pte"
+	"tabtune/internal/collect"
 )
 
 // alignment of tensors in segments and arenas, as the stock exporter has it.
@@ -19,7 +22,9 @@ type Program struct {
 	PTE       *pte.Program
 	constants [][]byte
 	mutable   [][]byte
-	constIdx  map[string]uint32
+	constIdx  map[uint64][]uint32 // by hash of the bytes
+	seed      maphash.Seed
+	zeros     []byte
 	mutIdx    map[string]uint32
 	mutOff    map[string]uint64
 	mutEnd    uint64
@@ -27,7 +32,7 @@ type Program struct {
 
 // NewProgram returns an empty program.
 func NewProgram() *Program {
-	return &Program{PTE: &pte.Program{}, constIdx: map[string]uint32{}, mutIdx: map[string]uint32{}, mutOff: map[string]uint64{}}
+	return &Program{PTE: &pte.Program{}, constIdx: map[uint64][]uint32{}, seed: maphash.MakeSeed(), mutIdx: map[string]uint32{}, mutOff: map[string]uint64{}}
 }
 
 // ConstantMethod adds a method without inputs that returns a value (int64,
@@ -63,9 +68,12 @@ func (p *Program) Add(g *Graph) {
 	for _, t := range g.Inputs {
 		e.plan.Inputs = append(e.plan.Inputs, e.value(t))
 	}
-	var chain pte.Chain
-	for _, n := range g.Nodes {
-		var args []int
+	chain := pte.Chain{Instructions: make([]pte.Instruction, 0, len(g.Nodes))}
+	for i, n := range g.Nodes {
+		if i%1024 == 0 {
+			collect.Now()
+		}
+		args := make([]int, 0, len(n.Args)+2*len(n.Outs))
 		for _, a := range n.Args {
 			args = append(args, e.arg(a))
 		}
@@ -90,10 +98,39 @@ func (p *Program) Add(g *Graph) {
 	p.PTE.Plans = append(p.PTE.Plans, e.plan)
 }
 
+// constant returns the number, from 1 on, of a constant with these bytes.
+func (p *Program) constant(data []byte) uint32 {
+	key := maphash.Bytes(p.seed, data)
+	for _, i := range p.constIdx[key] {
+		if bytes.Equal(p.constants[i-1], data) {
+			return i
+		}
+	}
+	p.constants = append(p.constants, data)
+	i := uint32(len(p.constants))
+	p.constIdx[key] = append(p.constIdx[key], i)
+	return i
+}
+
+// initial is what a buffer holds at first, nil for nothing. All that begin as zeros share them.
+func (p *Program) initial(t *Tensor) []byte {
+	if t.zeros > len(p.zeros) {
+		p.zeros = make([]byte, t.zeros)
+	}
+	if t.zeros > 0 {
+		return p.zeros[:t.zeros:t.zeros]
+	}
+	return t.Data
+}
+
 // Finish lays out the segments and returns the program. Its Source holds the
 // segments in memory, so it can be loaded or encoded at once.
 func (p *Program) Finish() *pte.Program {
-	var data []byte
+	size := 0
+	for _, b := range slices.Concat(p.constants, p.mutable) {
+		size += len(b) + alignment
+	}
+	data := make([]byte, 0, size+2*alignment)
 	lay := func(blobs [][]byte) pte.Subsegments {
 		start := int64(len(data))
 		sub := pte.Subsegments{Segment: len(p.PTE.Segments), Offsets: []int64{0}} // entry 0 is reserved
@@ -214,12 +251,7 @@ func (e *emitter) value(t *Tensor) int {
 	}
 	switch t.Kind {
 	case Constant:
-		key := string(t.Data)
-		if _, ok := e.p.constIdx[key]; !ok {
-			e.p.constants = append(e.p.constants, t.Data)
-			e.p.constIdx[key] = uint32(len(e.p.constants))
-		}
-		v.Buffer = e.p.constIdx[key]
+		v.Buffer = e.p.constant(t.Data)
 	case External:
 		v.External = true
 	case Buffer:
@@ -231,8 +263,8 @@ func (e *emitter) value(t *Tensor) int {
 			}
 			e.p.mutOff[t.Name] = e.p.mutEnd
 			e.p.mutEnd += (uint64(n) + alignment - 1) / alignment * alignment
-			if t.Data != nil {
-				e.p.mutable = append(e.p.mutable, t.Data)
+			if data := e.p.initial(t); data != nil {
+				e.p.mutable = append(e.p.mutable, data)
 				e.p.mutIdx[t.Name] = uint32(len(e.p.mutable))
 			}
 		}

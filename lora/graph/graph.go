@@ -32,7 +32,8 @@ type Tensor struct {
 	Shape []Dim
 	Kind  Kind
 	Name  string // fully qualified name of External and Buffer tensors
-	Data  []byte // little-endian bytes of a Constant; initial value of a Buffer (nil: zeros)
+	Data  []byte // little-endian bytes of a Constant; initial value of a Buffer
+	zeros int    // bytes of a Buffer that begins as zeros
 	id    int
 }
 
@@ -114,7 +115,7 @@ func (g *Graph) Buffer(name string, dt pte.ScalarType, data []byte, sizes ...int
 	t := g.tensor(Buffer, dt, dims(sizes))
 	t.Name, t.Data = name, data
 	if data == nil {
-		t.Data = make([]byte, numel(sizes)*ElemSize(dt))
+		t.zeros = numel(sizes) * ElemSize(dt)
 	}
 	return t
 }

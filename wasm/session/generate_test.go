@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"tabtune/engine"
 	"tabtune/internal/assets"
 )
 
@@ -15,7 +16,7 @@ func whole(t *testing.T, c *client, prompt string, tokens int) []int32 {
 	if m.tok.AddBOS() {
 		ids = append([]int32{m.tok.BOS()}, ids...)
 	}
-	r, err := c.se.newRunner(c.se.inferenceSpec(m, len(ids)+tokens))
+	r, err := c.se.loadRunner(c.se.inferenceSpec(m, len(ids)+tokens))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,6 +43,23 @@ func whole(t *testing.T, c *client, prompt string, tokens int) []int32 {
 		ids = append(ids, id)
 	}
 	return ids[start:]
+}
+
+// logits returns the scores [rows, vocabulary] of all tokens behind each row, of
+// which there are at most spec.LogitRows.
+func (r *runner) logits(rows []row) ([]float32, error) {
+	width, err := r.fill("logits", rows, 1)
+	if err != nil {
+		return nil, err
+	}
+	if err := set(r.s.dev, r.rt, "logits", 1, engine.Int64s(last(rows, 1, width), len(rows))); err != nil {
+		return nil, err
+	}
+	out, err := r.rt.Call("logits", len(rows), r.spec.Model.Vocab)
+	if err != nil {
+		return nil, err
+	}
+	return r.s.floats(out), nil
 }
 
 // TestGenerateOverTheCache compares the tokens of a greedy generation with those that the whole sequence gives each time.

@@ -150,7 +150,7 @@ func TestPositionLosses(t *testing.T) {
 	spec := s.inferenceSpec(s.model, s.data.window)
 	spec.Modules, spec.Rank, spec.Alpha, spec.Queries, spec.Rows, spec.Scored = []string{"q", "v"}, 4, 8, 3, 6, 600
 	spec.Sides = lora.TwoSided
-	r, err := s.newRunner(spec)
+	r, err := s.loadRunner(spec)
 	if err != nil {
 		t.Fatal(err)
 	}

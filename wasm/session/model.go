@@ -11,6 +11,7 @@ import (
 
 	"tabtune/engine"
 	"tabtune/engine/kernel"
+	"tabtune/internal/collect"
 	"tabtune/lora"
 	"tabtune/lora/gguf"
 	"tabtune/lora/tokenizer"
@@ -222,6 +223,7 @@ func (s *Session) readModel(t *rpc.Task, p modelParams) (*model, error) {
 	if err := s.fits("the model as "+string(m.dtype), m.bytes); err != nil {
 		return m, err
 	}
+	collect.Now()
 	m.weights = weights{}
 	st := &stage{dev: s.dev, weights: m.weights}
 	defer st.close()

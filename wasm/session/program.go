@@ -13,6 +13,7 @@ import (
 	"tabtune/engine"
 	"tabtune/engine/pte"
 	"tabtune/internal/atomicfile"
+	"tabtune/lora"
 	"tabtune/lora/safetensors"
 	"tabtune/wasm/rpc"
 	"tabtune/zo/task"
@@ -58,8 +59,12 @@ func (s *Session) build(t *rpc.Task, p buildParams) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
-	result := map[string]any{"program": out, "methods": methodNames(r.file), "replicas": c.spec.Replicas(), "window": c.spec.Window}
+	r.close() // it can be loaded
+	file, err := lora.Build(c.spec)
+	if err != nil {
+		return nil, err
+	}
+	result := map[string]any{"program": out, "methods": methodNames(file), "replicas": c.spec.Replicas(), "window": c.spec.Window}
 	if p.Single {
 		if err := t.Emit(progress{"progress", "program", 0, 1}); err != nil {
 			return nil, err
@@ -72,7 +77,6 @@ func (s *Session) build(t *rpc.Task, p buildParams) (map[string]any, error) {
 		return nil, err
 	}
 	if err := atomicfile.Write(out, func(w io.Writer) error {
-		file := r.file
 		segments, err := file.SegmentWriters()
 		if err != nil {
 			return err

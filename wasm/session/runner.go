@@ -6,7 +6,6 @@ import (
 	"tabtune/engine"
 	"tabtune/engine/kernel"
 	"tabtune/engine/kernel/code"
-	"tabtune/engine/pte"
 	"tabtune/lora"
 	"tabtune/lora/replay"
 	"tabtune/wasm/rpc"
@@ -17,7 +16,6 @@ import (
 type runner struct {
 	s    *Session
 	spec lora.Spec
-	file *pte.Program
 	rt   Runtime
 	// lastSeeds and lastCoefs are the update that the next forward applies.
 	lastSeeds []int64
@@ -25,7 +23,13 @@ type runner struct {
 	stale     bool // the runtime's B is not what it should be: it must not run
 }
 
+// newRunner builds and loads a program with the methods that the session calls.
 func (s *Session) newRunner(spec lora.Spec) (*runner, error) {
+	spec.NoLogits = true
+	return s.loadRunner(spec)
+}
+
+func (s *Session) loadRunner(spec lora.Spec) (*runner, error) {
 	m, err := s.needModel()
 	if err != nil {
 		return nil, err
@@ -39,12 +43,12 @@ func (s *Session) newRunner(spec lora.Spec) (*runner, error) {
 		return nil, invalid("%v", err)
 	}
 	q := max(spec.Queries, 1)
-	r := &runner{s: s, spec: spec, file: file, lastSeeds: make([]int64, q), lastCoefs: make([]float32, q)}
+	r := &runner{s: s, spec: spec, lastSeeds: make([]int64, q), lastCoefs: make([]float32, q)}
 	if s.stock != nil {
 		r.rt, err = s.stock(spec)
 		return r, err
 	}
-	prog, err := engine.Load(s.dev, file, engine.Options{Data: []engine.DataSource{m.weights}, ShareArena: true})
+	prog, err := engine.Load(s.dev, file, engine.Options{Data: []engine.DataSource{m.weights}, ShareArena: true, Consume: true})
 	if err != nil {
 		return nil, err
 	}
@@ -350,23 +354,6 @@ func (r *runner) scores(rows []row) ([]float32, error) {
 		return nil, err
 	}
 	out, err := r.rt.Call("scores", len(rows), len(r.spec.Labels))
-	if err != nil {
-		return nil, err
-	}
-	return r.s.floats(out), nil
-}
-
-// logits returns the scores [rows, vocabulary] of all tokens behind each row, of
-// which there are at most spec.LogitRows.
-func (r *runner) logits(rows []row) ([]float32, error) {
-	width, err := r.fill("logits", rows, 1)
-	if err != nil {
-		return nil, err
-	}
-	if err := set(r.s.dev, r.rt, "logits", 1, engine.Int64s(last(rows, 1, width), len(rows))); err != nil {
-		return nil, err
-	}
-	out, err := r.rt.Call("logits", len(rows), r.spec.Model.Vocab)
 	if err != nil {
 		return nil, err
 	}

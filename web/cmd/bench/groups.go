@@ -315,6 +315,8 @@ func memory(ctx context.Context, b *bench) error {
 				return err
 			}
 			weights := opened.Info.WeightBytes
+			fmt.Fprintf(os.Stderr, "  %s, %s: device %.1f + module %.1f MB; when opened %.1f + %.1f; weights %.1f\n", dtype, what.only, m.Device/1e6, m.Module/1e6,
+				opened.Memory.Device/1e6, opened.Memory.Module/1e6, weights/1e6)
 			b.report.add(row{Name: fmt.Sprintf("%s_vs_weights_%s", what.name, dtype), Ours: (m.Device + m.Module) / 1e6, Peer: weights / 1e6, Unit: "MB",
 				Ratio: (m.Device + m.Module) / weights, Command: cmd("memory"), OursName: "device and module memory, " + what.only, PeerName: dtype + " weights", Rounds: 1})
 		}
