@@ -88,8 +88,8 @@ conformance: build fetch ## compare with the stock ExecuTorch runtime and Huggin
 	@conformance/run.sh
 
 .PHONY: conformance-all
-conformance-all: build fetch ## the same with every case of ExecuTorch's backend test suite, of which conformance takes a sixth
-	@TABTUNE_SUITE=all conformance/run.sh
+conformance-all: build fetch ## the same with every case of ExecuTorch's backend test suite, of which conformance takes a sixth, and large networks
+	@TABTUNE_CONFORMANCE=all conformance/run.sh
 
 .PHONY: bench
 bench: build fetch ## measure beside onnxruntime-web, wllama, ExecuTorch and PyTorch (installed once), write docs/BENCHMARKS.md

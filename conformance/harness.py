@@ -15,6 +15,8 @@ MODEL = ASSETS / "SmolLM2-135M-Instruct.Q4_1.gguf"
 REVIEWS = ASSETS / "movieReviewSnippets_GroundTruth.txt"
 TRAIN, VAL = ASSETS / "movie-reviews-train.csv", ASSETS / "movie-reviews-val.csv"
 
+ALL = os.environ.get("TABTUNE_CONFORMANCE") == "all"  # else what is quick
+
 measured = []  # lines for the end of the run
 
 

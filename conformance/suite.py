@@ -1,12 +1,13 @@
-"""Exports the cases of ExecuTorch's backend test suite (executorch/backends/test/suite/operators) for one lowering flow.
+"""Exports the cases of ExecuTorch's backend test suite (executorch/backends/test/suite/operators) for some lowering flows.
 
-    python suite.py FLOW FOLDER SHARD SHARDS [PART PARTS]
+    python suite.py FOLDER SHARD SHARDS PART PARTS FLOW...
 
-Writes TEST.json, the names of a test's cases, and a folder a case: program.pte, inputs.safetensors, want.safetensors (the suite's reference: the exported program in PyTorch) and
+Writes to FOLDER/FLOW: TEST.json, the names of a test's cases, and a folder a case: program.pte, inputs.safetensors, want.safetensors (the suite's reference: the exported program in PyTorch) and
 case.json. That says how the stock runtime fared with the program: its largest difference from the reference, or its error.
-A test that is there already is left alone. With PART and PARTS only every PARTS-th test is exported.
+A test that is there already is left alone. Only every PARTS-th test is exported, beginning with PART.
 """
 
+import gc
 import hashlib
 import importlib
 import json
@@ -57,9 +58,10 @@ def tests():
 
 def flows():
     """Lowering flows by name."""
-    from executorch.backends.test.suite.flows.portable import PORTABLE_TEST_FLOW
+    from executorch.backends.test.suite.flows import portable, xnnpack
 
-    return {f.name: f for f in [PORTABLE_TEST_FLOW]}
+    return {f.name: f for f in [portable.PORTABLE_TEST_FLOW, xnnpack.XNNPACK_TEST_FLOW, xnnpack.XNNPACK_DYNAMIC_INT8_PER_CHANNEL_TEST_FLOW,
+                                xnnpack.XNNPACK_STATIC_INT8_PER_CHANNEL_TEST_FLOW, xnnpack.XNNPACK_STATIC_INT8_PER_TENSOR_TEST_FLOW]}
 
 
 def tensors(values):
@@ -99,15 +101,18 @@ def stock(buffer, inputs):
         return str(e).splitlines()[0]
 
 
+def plain(model, inputs, **_):
+    """The suite's stages trace with dynamo first, which takes most of the time and gives the same graph here."""
+    return torch.export.export(model, inputs, strict=False)
+
+
 def lower(flow, model, inputs):
     """(exported program, buffer of the .pte)."""
     from executorch.backends.test.harness.stages import Export
 
     class Plain(Export):
-        """The suite's stage traces with dynamo first, which takes most of the time and gives the same graph here."""
-
         def run(self, artifact, inputs):
-            self.exported_program = torch.export.export(artifact, inputs, strict=False)
+            self.exported_program = plain(artifact, inputs)
 
     tester = flow.tester_factory(model, inputs)
     if flow.quantize:
@@ -139,11 +144,17 @@ def export(flow, name, model, inputs, folder):
     model = model.eval()
     with torch.no_grad():
         try:
+            model(*inputs)
+        except Exception as e:  # the suite skips it
+            case["export"] = f"the model itself fails: {type(e).__name__}: {str(e).splitlines()[0]}"[:300]
+            return case
+        try:
             exported, buffer = lower(flow, model, inputs)
         except Exception as e:
             case["export"] = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"[:300]
             return case
         want = tensors(exported.module()(*inputs))
+    case["delegated"] = b"XnnpackBackend" in buffer
     (folder / "program.pte").write_bytes(buffer)
     save_file(tensors(inputs), folder / "inputs.safetensors")
     save_file(want, folder / "want.safetensors")
@@ -156,31 +167,66 @@ def export(flow, name, model, inputs, folder):
     return case
 
 
-def main(flow, folder, shard, shards, part=0, parts=1):
+def hasten():
+    """Exporting a small program is mostly making tables anew that are always the same; this makes them once."""
+    import executorch.backends.test.harness.stages.quantize as quantize
+    import executorch.kernels.quantized  # noqa: F401 registers the operators of quantised programs
+    import torch.export.decomp_utils
+    import torch.export.exported_program
     from executorch.exir.program import _program
 
-    # Made anew for every program otherwise.
     table = dict(_program._default_decomposition_table().materialize())
     _program._default_decomposition_table = lambda: dict(table)
+    operators = torch._export.utils._collect_all_valid_cia_ops()
+    for module in torch._export.utils, torch.export.decomp_utils, torch.export.exported_program:
+        module._collect_all_valid_cia_ops = lambda: operators
+    slow = torch._ops.OpOverload.py_impl
+
+    def py_impl(self, key):
+        """What the original does with a dispatch key, without the annotations that it evaluates for each of some 12000 calls a program."""
+        if not isinstance(key, torch._C.DispatchKey):
+            return slow(self, key)
+
+        def register(kernel):
+            self.py_kernels[key] = kernel
+            self._dispatch_cache.clear()
+            return kernel
+
+        return register
+
+    torch._ops.OpOverload.py_impl = py_impl
+    quantize.export = plain
     torch.set_num_threads(1)
-    flow = flows()[flow]
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for k, (name, test) in enumerate(tests()):
-        if k % parts != part or k // parts % shards != shard:
-            continue
-        index = Path(folder) / f"{name}.json"
-        if index.exists():
-            continue
-        names = []
-        for i, (model, inputs) in enumerate(collect(flow, name, test)):
-            to = Path(folder) / f"{name}.{i}"
-            to.mkdir(parents=True, exist_ok=True)
-            (to / "case.json").write_text(json.dumps(export(flow, to.name, model, inputs, to)))
-            names.append(to.name)
-        partial = Path(folder) / f"{name}.new"
-        partial.write_text(json.dumps(names))
-        os.replace(partial, index)
+    gc.disable()
+
+
+def main(folder, shard, shards, part, parts, names):
+    hasten()
+    for k, (test, function) in enumerate(tests()):
+        if k % parts == part and k // parts % shards == shard:
+            for flow in names:
+                write(flows()[flow], test, function, Path(folder) / flow)
+            if k // parts // shards % 10 == 0:
+                gc.collect()
+                gc.freeze()
+
+
+def write(flow, name, test, folder):
+    """Writes the cases of a test, then the list of them."""
+    index = folder / f"{name}.json"
+    if index.exists():
+        return
+    names = []
+    for i, (model, inputs) in enumerate(collect(flow, name, test)):
+        to = folder / f"{name}.{i}"
+        to.mkdir(parents=True, exist_ok=True)
+        (to / "case.json").write_text(json.dumps(export(flow, to.name, model, inputs, to)))
+        names.append(to.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{name}.new"
+    partial.write_text(json.dumps(names))
+    os.replace(partial, index)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
+    main(sys.argv[1], *map(int, sys.argv[2:6]), sys.argv[6:])

@@ -2,7 +2,7 @@
 
     python vision.py MODEL FLOW FOLDER
 
-FLOW is xnnpack_f32 or xnnpack_int8. Writes program.pte, inputs.safetensors and stock.safetensors, the last when all is done.
+FLOW is xnnpack_f32, xnnpack_int8 or portable. Writes program.pte, inputs.safetensors and stock.safetensors, the last when all is done.
 """
 
 import os
@@ -22,7 +22,7 @@ from torch.export import export
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 MODELS = ["mobilenet_v2", "mobilenet_v3_small", "resnet18", "vit_b_16"]
-FLOWS = ["xnnpack_f32", "xnnpack_int8"]
+FLOWS = ["xnnpack_f32", "xnnpack_int8", "portable"]
 
 
 def spread(model):
@@ -45,7 +45,8 @@ def main(name, flow, folder):
         prepared = prepare_pt2e(export(model, (x,), strict=False).module(), XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True)))
         prepared(x)
         model = convert_pt2e(prepared)
-    program = to_edge_transform_and_lower(export(model, (x,), strict=False), partitioner=[XnnpackPartitioner()]).to_executorch()
+    partitioner = [] if flow == "portable" else [XnnpackPartitioner()]
+    program = to_edge_transform_and_lower(export(model, (x,), strict=False), partitioner=partitioner).to_executorch()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "program.pte").write_bytes(program.buffer)
