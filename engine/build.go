@@ -53,6 +53,7 @@ func (p *Program) buildGraph(plan *pte.Plan, filePlan bool) (*Graph, error) {
 		g.markFileStates()
 		return g, nil
 	}
+	collect.Now()
 	return g, g.resolveLocations()
 }
 

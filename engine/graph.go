@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"tabtune/engine/pte"
+	"tabtune/internal/collect"
 )
 
 // Kind is the type of a value in a graph.
@@ -145,6 +146,7 @@ func (g *Graph) index() {
 	if g.uses != nil {
 		return
 	}
+	collect.Now()
 	// Counted first, so that all lists lie in one piece of memory: passes have this made anew dozens of times.
 	uses, defs, total := make([]int, len(g.Values)), make([]int, len(g.Values)), 0
 	each := func(use, def func(v int, n *Node)) {

@@ -8,6 +8,7 @@ import (
 
 	"tabtune/engine/kernel"
 	"tabtune/engine/pte"
+	"tabtune/internal/collect"
 )
 
 // tensor is a tensor at run time.
@@ -92,6 +93,7 @@ func (p *Program) prepare(g *Graph) (*Method, error) {
 			}
 		}
 	}
+	collect.Now()
 	m.slots = make([]slot, len(g.Values))
 	for i, v := range g.Values {
 		s := &m.slots[i]

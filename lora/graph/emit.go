@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/maphash"
-	"slices"
 	"sort"
 
 	"tabtune/engine/pte"
@@ -126,21 +125,15 @@ func (p *Program) initial(t *Tensor) []byte {
 // Finish lays out the segments and returns the program. Its Source holds the
 // segments in memory, so it can be loaded or encoded at once.
 func (p *Program) Finish() *pte.Program {
-	size := 0
-	for _, b := range slices.Concat(p.constants, p.mutable) {
-		size += len(b) + alignment
-	}
-	data := make([]byte, 0, size+2*alignment)
+	data := &pieces{}
 	lay := func(blobs [][]byte) pte.Subsegments {
-		start := int64(len(data))
+		start := data.Size()
 		sub := pte.Subsegments{Segment: len(p.PTE.Segments), Offsets: []int64{0}} // entry 0 is reserved
 		for _, b := range blobs {
-			data = append(data, make([]byte, (alignment-len(data)%alignment)%alignment)...)
-			sub.Offsets = append(sub.Offsets, int64(len(data))-start)
-			data = append(data, b...)
+			sub.Offsets = append(sub.Offsets, data.add(b)-start)
 		}
-		p.PTE.Segments = append(p.PTE.Segments, pte.Segment{Offset: start, Size: int64(len(data)) - start})
-		data = append(data, make([]byte, (alignment-len(data)%alignment)%alignment)...)
+		p.PTE.Segments = append(p.PTE.Segments, pte.Segment{Offset: start, Size: data.Size() - start})
+		data.align()
 		return sub
 	}
 	if len(p.constants) > 0 {
@@ -155,7 +148,7 @@ func (p *Program) Finish() *pte.Program {
 			s[2] = int64(p.mutEnd)
 		}
 	}
-	p.PTE.Source = bytes.NewReader(data)
+	p.PTE.Source = data
 	return p.PTE
 }
 
