@@ -60,9 +60,9 @@ site: module ## build/site: the page as a folder for any static host, also in a 
 	@touch build/site/.nojekyll
 
 .PHONY: shots
-shots: ## build/shots: pictures of every step, light, dark and on a phone, made with a stand-in for the module
+shots: module fetch ## pictures of every step, light, dark and on a phone: docs/img for README.md (the real model), build/shots (all folds open)
 	@scripts/need.sh go node npm chromium
-	TABTUNE_SHOTS=$(CURDIR)/build/shots go test -count=1 ./web/e2e -run TestShots
+	TABTUNE_PICTURES=$(CURDIR)/docs/img TABTUNE_SHOTS=$(CURDIR)/build/shots go test -count=1 -timeout 30m ./web/e2e -run 'TestShots|TestPictures'
 
 .PHONY: firefox
 firefox: module ## train in Firefox, which is installed if it can be; make test does so where there is one

@@ -34,7 +34,9 @@ type ModelInfo struct {
 	FileBytes    int64  `json:"fileBytes"`
 	WeightBytes  int64  `json:"weightBytes"`
 	SHA256       string `json:"sha256"`
-	Chat         bool   `json:"chat"` // has a chat template
+	Chat         bool   `json:"chat"`         // has a chat template
+	License      string `json:"license"`      // as its file says, or ""
+	Quantization string `json:"quantization"` // of a GGUF file: the matrices' types, the most frequent first
 }
 
 // Progress is an event that counts. Done and Total are bytes or rows, by phase.
@@ -310,6 +312,8 @@ type Estimate struct {
 	Bytes int64 `json:"bytes"`
 	Fits  bool  `json:"fits"`
 	Limit int64 `json:"limit"`
+	// Seconds is about how long the run takes on this machine, with its evaluations; 0: unknown.
+	Seconds float64 `json:"seconds"`
 }
 
 // Hello asks the module for its version and limits.

@@ -235,6 +235,28 @@ func (b *Browser) Screenshot(path string) error {
 	return os.WriteFile(path, png, 0o644)
 }
 
+// Picture writes a WebP of a part of the page, which is what elements of a selector take up together, with a margin around it. Scale 1 has the
+// page's own pixels.
+func (b *Browser) Picture(path, selector string, scale float64, quality int64) error {
+	var box struct{ X, Y, Width, Height float64 }
+	err := b.Eval(fmt.Sprintf(`(() => {
+	  const all = [...document.querySelectorAll(%q)].map((e) => e.getBoundingClientRect());
+	  const [x, y] = [Math.min(...all.map((r) => r.left)) - 8, Math.min(...all.map((r) => r.top)) - 8];
+	  return { X: x + scrollX, Y: y + scrollY, Width: Math.max(...all.map((r) => r.right)) - x + 8, Height: Math.max(...all.map((r) => r.bottom)) - y + 8 };
+	})()`, selector), &box)
+	if err != nil {
+		return err
+	}
+	return b.Run(chromedp.ActionFunc(func(ctx context.Context) error {
+		data, err := page.CaptureScreenshot().WithFormat(page.CaptureScreenshotFormatWebp).WithQuality(quality).WithCaptureBeyondViewport(true).
+			WithClip(&page.Viewport{X: box.X, Y: box.Y, Width: box.Width, Height: box.Height, Scale: scale}).Do(ctx)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, data, 0o644)
+	}))
+}
+
 // Close ends the browser.
 func (b *Browser) Close() {
 	if b.cancel != nil {

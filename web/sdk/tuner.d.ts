@@ -18,7 +18,8 @@ export interface TrainResult { stopped?: boolean; steps: number; rows: number; s
 export interface EvalResult { stopped?: boolean; accuracy: number; loss: number; rows: number; predictions: { row: number; text: string; label: number; predicted: number; loss: number }[] }
 export interface GenerateResult { stopped?: boolean; text: string; tokens: number; seconds: number }
 export interface Hello { version: string; threads: number; shared: boolean; memory: { device: number; module: number; limit: number; threads: number } }
-export interface Model { name: string; architecture: string; parameters: number; layers: number; fileBytes: number; weightBytes: number; sha256: string }
+export interface Model { name: string; architecture: string; parameters: number; layers: number; fileBytes: number; weightBytes: number; sha256: string;
+  /** As the file says; missing where it says nothing. */ license?: string; /** "Q4_1, Q8_0" */ quantization?: string }
 export interface Data { trainRows: number; valRows: number; labels: { name: string; verbalizer: string; count: number }[]; warnings: { code: string; message: string; rows: number[] }[] }
 
 /** Work under way. Iterating gives its events; leaving the loop stops it. A stopped task's result has `stopped: true`. */
