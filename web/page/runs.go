@@ -74,6 +74,9 @@ func (a *App) openRun(r *ui.SavedRun) (err error) {
 	if err := a.openData(); err != nil {
 		return err
 	}
+	if err := a.estimate(); err != nil { // of the run's settings
+		return err
+	}
 	params, err := a.Train.Settings.Train()
 	if err != nil {
 		return err

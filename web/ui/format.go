@@ -52,17 +52,17 @@ func Seconds(s float64) string {
 	return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
 }
 
-// Roughly writes an estimated duration: "20 s", "4 min", "1 h 10 min".
+// Roughly writes an estimated duration: "a few seconds", "about 20 s", "about 4 min", "about 1 h 10 min".
 func Roughly(s float64) string {
 	switch {
 	case s < 10:
 		return "a few seconds"
 	case s < 90:
-		return Seconds(math.Round(s/10) * 10)
+		return "about " + Seconds(math.Round(s/10)*10)
 	case s < 3600:
-		return fmt.Sprintf("%.0f min", math.Ceil(s/60))
+		return fmt.Sprintf("about %.0f min", math.Ceil(s/60))
 	}
-	return Seconds(math.Round(s/600) * 600)
+	return "about " + Seconds(math.Round(s/600)*600)
 }
 
 // Percent writes a share: 0.684 becomes "68.4 %".
