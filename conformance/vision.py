@@ -26,7 +26,10 @@ FLOWS = ["xnnpack_f32", "xnnpack_int8", "portable"]
 
 
 def spread(model):
-    """Gives batch normalisation the statistics of its inputs, without which random networks die out layer by layer."""
+    """Gives batch normalisation the statistics of its inputs, without which random networks die out layer by layer, and weights to heads of zeros."""
+    for m in model.modules():
+        if isinstance(m, torch.nn.Linear) and not m.weight.any():
+            torch.nn.init.normal_(m.weight, std=0.02)
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for m in norms:
         m.momentum = None
