@@ -23,16 +23,23 @@ function withHeaders(name, body, from) {
   return new Response(body, { status: from.status, statusText: from.statusText, headers });
 }
 
-/** Fetches one file and keeps it if it is the one that was built: a host in the middle of an update serves a mixture. */
+/**
+ * Fetches one file and keeps it if it is the one that was built: a host in the middle of an update serves a mixture. A copy that the browser has is
+ * asked for first; a host that tells files apart by the second confirms one that was replaced within it, so the host is then asked for its own.
+ */
 async function keep(cache, name) {
   const url = new URL(name === "index.html" ? "./" : name, SCOPE);
-  const res = await fetch(url, { cache: "no-cache" });
-  if (!res.ok) throw new Error(`${name}: the server answers ${res.status}`);
-  const body = await res.arrayBuffer();
-  const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", body));
-  const hex = Array.from(sum, (b) => b.toString(16).padStart(2, "0")).join("");
-  if (hex !== BUILD.files[name]) throw new Error(`${name} is not of this build`);
-  await cache.put(new URL(name, SCOPE), withHeaders(name, body, res));
+  for (const mode of ["no-cache", "reload"]) {
+    const res = await fetch(url, { cache: mode });
+    if (!res.ok) throw new Error(`${name}: the server answers ${res.status}`);
+    const body = await res.arrayBuffer();
+    const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", body));
+    const hex = Array.from(sum, (b) => b.toString(16).padStart(2, "0")).join("");
+    if (hex !== BUILD.files[name]) continue;
+    await cache.put(new URL(name, SCOPE), withHeaders(name, body, res));
+    return;
+  }
+  throw new Error(`${name} is not of this build`);
 }
 
 /** Fetches all files that are not kept yet. */
