@@ -1,6 +1,7 @@
 """SmolLM2-135M from ExecuTorch's Llama exporter (llm.py), with its key and value cache, generates in our engine what it does in the stock runtime.
 
-The first layers stand for all: the operators and the cache are the same in each. Exported programs are kept in the cache, by what makes them.
+Two layers have every operator and the cache. All 30 in 8da4w gave 62 of 64 of the stock runtime's tokens, with logits up to 12% of the largest
+apart; why is open. Exported programs are kept in the cache, by what makes them.
 """
 
 import hashlib
