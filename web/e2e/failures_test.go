@@ -149,7 +149,7 @@ func problem(t *testing.T, b *drive.Browser, ctx contextT, words string) (s driv
 // goOn continues the only saved run, which must know of all steps that were shown, and stops it.
 func goOn(t *testing.T, b *drive.Browser, ctx contextT, shown float64) {
 	t.Helper()
-	must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune && s.Saved == 1 }))
+	shows(t, b, ctx, "the saved run", func(s drive.State) bool { return s.FineTune && s.Saved == 1 })
 	must(t, b.Eval(`document.querySelector("#saved-runs .continue").click()`, nil))
 	s, err := b.WaitFor(ctx, "the run", nil, func(s drive.State) bool {
 		return s.Train.Phase == "working" && strings.Contains(s.Chart, "Training loss")
@@ -161,10 +161,17 @@ func goOn(t *testing.T, b *drive.Browser, ctx contextT, shown float64) {
 		t.Errorf("the page had shown step %v, the run goes on with %q", shown, first)
 	}
 	must(t, b.Click("stop"))
-	must(t, wait(ctx, func() bool {
-		s, _ := b.State()
-		return strings.HasPrefix(s.Train.Text, "Stopped at step") && s.FineTune
-	}))
+	shows(t, b, ctx, "the stopped run", func(s drive.State) bool { return strings.HasPrefix(s.Train.Text, "Stopped at step") && s.FineTune })
+}
+
+// shows waits until the page is in a state, and says in which it stays when it does not get there.
+func shows(t *testing.T, b *drive.Browser, ctx contextT, what string, ok func(drive.State) bool) {
+	t.Helper()
+	var s drive.State
+	var err error
+	if wait(ctx, func() bool { s, err = b.State(); return ok(s) }) != nil {
+		t.Fatalf("waiting for %s: the page shows %+v (%v); console: %s", what, s, err, strings.Join(b.Console(), " | "))
+	}
 }
 
 // oneGigabyte is a browser that reserves no more than a gigabyte for one memory, as those of phones.

@@ -128,3 +128,20 @@ func TestKeepAndRuns(t *testing.T) {
 		t.Error("deleted runs are still in the picture")
 	}
 }
+
+// TestRunsOfOneSecond begins two runs while the clock shows the same second: the second one is a run of its own.
+func TestRunsOfOneSecond(t *testing.T) {
+	b, ctx := open(t, time.Minute, drive.Options{Downloads: t.TempDir()})
+	must(t, b.Goto(serve(t, &site.Site{Dist: fakeDist, Assets: fakeAssets, Isolated: true})))
+	prepare(t, b, ctx)
+	must(t, b.Eval(`{ const now = Date.now(); Date.prototype.getTime = () => now; Date.now = () => now; }`, nil)) // what Go's time.Now reads
+	for _, steps := range []string{"5", "7"} {
+		_, err := b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": steps}})
+		must(t, err)
+	}
+	var runs []string
+	must(t, b.Eval(`[...document.querySelectorAll("#runs li .hint")].map((e) => e.textContent.split(",")[0]).sort()`, &runs))
+	if strings.Join(runs, "; ") != "step 5 of 5; step 7 of 7" {
+		t.Errorf("runs: %q", runs)
+	}
+}

@@ -135,7 +135,16 @@ func TestKilled(t *testing.T) {
 	}
 	export := func() {
 		t.Helper()
-		must(t, tab.Eval(`[...document.querySelectorAll("#runs li")].find((e) => e.querySelector(".hint").textContent.startsWith("step 5 of 5")).querySelector(".open-run").click()`, nil))
+		must(t, wait(ctx, func() bool { // runs are listed after the model is ready
+			var there bool
+			_ = tab.Eval(`(() => {
+			  const run = [...document.querySelectorAll("#runs li")].find((e) => e.querySelector(".hint").textContent.startsWith("step 5 of 5"));
+			  const button = run?.querySelector(".open-run:enabled");
+			  button?.click();
+			  return !!button;
+			})()`, &there)
+			return there
+		}))
 		_, err := tab.WaitFor(ctx, "the open run", nil, func(s drive.State) bool { return s.Result.Phase == "ready" && s.SaveAdapter })
 		must(t, err)
 		must(t, tab.Click("export-gguf-q8_0"))

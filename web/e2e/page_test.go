@@ -160,14 +160,13 @@ func TestLocked(t *testing.T) {
 
 func prepare(t *testing.T, b *drive.Browser, ctx contextT) {
 	t.Helper()
-	must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune }))
+	shows(t, b, ctx, "the page", func(s drive.State) bool { return s.FineTune })
 	if s, _ := b.State(); s.Model.Phase != "ready" {
 		must(t, b.Pick("#pick-model", tinyModel(t)))
 	}
-	must(t, wait(ctx, func() bool {
-		s, _ := b.State()
+	shows(t, b, ctx, "model and data", func(s drive.State) bool {
 		return s.Problem == "" && s.Model.Phase == "ready" && s.Data.Phase == "ready" && s.FineTune
-	}))
+	})
 }
 
 func zipNames(t *testing.T, path string) (names []string) {

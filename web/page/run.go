@@ -53,7 +53,10 @@ func (a *App) fineTune(saved *ui.SavedRun) (err error) {
 	}
 	run := saved
 	if run == nil {
-		run = &ui.SavedRun{ID: time.Now().UTC().Format("2006-01-02-150405")}
+		if err := a.refresh(); err != nil { // another tab may have begun a run since
+			return err
+		}
+		run = &ui.SavedRun{ID: a.freshID()}
 		if run.Model, err = marshalCall(a.modelParams()); err != nil {
 			return err
 		}
