@@ -51,16 +51,41 @@ func TestQuotaWhileTraining(t *testing.T) {
 	goOn(t, b, ctx, s.Number("Step"))
 }
 
-// TestStorageDenied opens the page where the browser denies it its storage.
+// TestStorageDenied trains where the browser denies the page its storage, as in a private window: in memory, with a warning, until it is allowed.
 func TestStorageDenied(t *testing.T) {
-	b, ctx := open(t, time.Minute, drive.Options{})
+	downloads := t.TempDir()
+	b, ctx := open(t, time.Minute, drive.Options{Downloads: downloads})
 	s := &site.Site{Dist: fakeDist, Assets: fakeAssets, Isolated: true}
 	s.Script(`navigator.storage.getDirectory = () => Promise.reject(new DOMException("The request is not allowed.", "SecurityError"));`)
 	must(t, b.Goto(serve(t, s)))
-	problem(t, b, ctx, "denies this page its private storage")
-	s.Script("") // the visitor allows it
-	must(t, b.Click("restart"))
 	prepare(t, b, ctx)
+	warning := func() (text string) {
+		_ = b.Eval(`document.getElementById("temporary")?.textContent ?? ""`, &text)
+		return text
+	}
+	if !strings.Contains(warning(), "gone when this tab closes") {
+		t.Errorf("warning: %q", warning())
+	}
+	state, err := b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": "10"}})
+	must(t, err)
+	if state.Number("Step") != 10 {
+		t.Errorf("result: %+v", state)
+	}
+	if names := zipNames(t, waitZip(t, downloads)); len(names) != 3 {
+		t.Errorf("archive: %v", names)
+	}
+	shows(t, b, ctx, "the saved adapter", func(s drive.State) bool { return s.FineTune })
+	must(t, b.Click("export-gguf-q8_0"))
+	shows(t, b, ctx, "the merged model", func(s drive.State) bool { return strings.Contains(s.Notice, ".Q8_0.gguf") && s.FineTune })
+	if merged := saved(t, ctx, downloads, ".Q8_0.gguf"); string(merged) != strings.Repeat("GGUF", 50_000) {
+		t.Errorf("the merged model has %d bytes", len(merged))
+	}
+	s.Script("") // the visitor allows it
+	must(t, b.Goto(serve(t, s)))
+	prepare(t, b, ctx)
+	if warning() != "" {
+		t.Errorf("warning with storage: %q", warning())
+	}
 }
 
 // TestMemoryRefused opens the page where the browser refuses every memory that could be trained in.

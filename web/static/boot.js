@@ -14,7 +14,7 @@ function say(text) {
 }
 
 async function start() {
-  if (typeof WebAssembly !== "object" || !navigator.storage?.getDirectory) {
+  if (typeof WebAssembly !== "object" || !isSecureContext || !navigator.locks) {
     say("This browser is too old to train a model, or this page was not opened over https or from this device. Use a current Chrome, Edge, Firefox or Safari.");
     return;
   }

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"math"
 	"strconv"
 	"strings"
 )
@@ -29,6 +30,27 @@ type Stored struct {
 	} `json:"files"`
 	Usage int64 `json:"usage"`
 	Quota int64 `json:"quota"`
+	// Temporary says why the browser gives the page no storage, in its own words: what is stored is in memory and goes with the tab.
+	Temporary string `json:"temporary"`
+}
+
+// Free is how many bytes more can be stored, as far as is known.
+func (s Stored) Free() int64 {
+	if s.Temporary != "" {
+		return math.MaxInt64
+	}
+	return max(0, s.Quota-s.Usage)
+}
+
+// Text says how much is stored, and of what.
+func (s Stored) Text() string {
+	switch {
+	case s.Temporary != "":
+		return Bytes(s.Usage) + " in memory, until this tab closes."
+	case s.Quota == 0:
+		return "Nothing is stored yet."
+	}
+	return Bytes(s.Usage) + " used of " + Bytes(s.Quota) + " that this browser allows."
 }
 
 // Bytes is the size of a stored file, or -1.

@@ -6,7 +6,7 @@
 //   resources                                     the browser's log of what this worker asked for
 
 import { CodedError, describe } from "./errors.js";
-import { download, writing } from "./store.js";
+import { download, temporary, writing } from "./store.js";
 
 /** @type {Map<number, AbortController>} */
 const running = new Map();
@@ -27,6 +27,8 @@ self.onmessage = async (/** @type {MessageEvent<import("./types.js").Request>} *
 async function dispatch(id, method, params, emit) {
   switch (method) {
     case "store.download": {
+      // Without storage this worker's files are its own.
+      if (await temporary()) throw new CodedError("storage_denied", "This browser gives the page no storage to download another site's model into. Save the file on this device and pick it here instead.");
       const abort = new AbortController();
       running.set(id, abort);
       let last = 0;

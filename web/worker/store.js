@@ -2,6 +2,7 @@
 // and then renamed, so a file under its own name is whole. Names from outside are checked here, once.
 
 import { CodedError } from "./errors.js";
+import { MemoryFolder } from "./memory.js";
 import { Sha256 } from "./sha256.js";
 
 const CHUNK = 1 << 20;
@@ -20,9 +21,30 @@ export function parts(path) {
   return p;
 }
 
+/** @type {Promise<{dir: FileSystemDirectoryHandle, why: string}> | null} */
+let opened = null;
+
+/** The root folder: OPFS or, where the browser does not give it (why says so), one in memory. */
+async function open() {
+  opened ??= (async () => {
+    try {
+      if (!("createSyncAccessHandle" in FileSystemFileHandle.prototype)) throw new TypeError("no synchronous access to files");
+      return { dir: await navigator.storage.getDirectory(), why: "" };
+    } catch (e) {
+      return { dir: /** @type {any} */ (new MemoryFolder()), why: String(e) };
+    }
+  })();
+  return opened;
+}
+
+/** Why what is stored goes with this tab, or nothing if it stays. @returns {Promise<string>} */
+export async function temporary() {
+  return (await open()).why;
+}
+
 /** @param {string[]} p @param {boolean} create @returns {Promise<FileSystemDirectoryHandle>} */
 async function folder(p, create) {
-  let dir = await navigator.storage.getDirectory();
+  let { dir } = await open();
   for (const s of p) dir = await dir.getDirectoryHandle(s, { create });
   return dir;
 }
@@ -42,6 +64,12 @@ async function fileOrNull(path) {
     if (/** @type {any} */ (e)?.name === "NotFoundError") return null;
     throw e;
   }
+}
+
+/** A stored file for the page to save. @param {string} path @returns {Promise<File>} */
+export async function file(path) {
+  const f = /** @type {any} */ (await (await fileHandle(path)).getFile());
+  return f instanceof File ? f : f.file();
 }
 
 /** @param {string} path Renames path.part to path, replacing what was there. */
@@ -73,7 +101,7 @@ export async function readWhole(path) {
 
 /**
  * Lists everything stored, with sizes.
- * @returns {Promise<{files: {path: string, bytes: number, modified: number}[], usage: number, quota: number, persisted: boolean}>}
+ * @returns {Promise<{files: {path: string, bytes: number, modified: number}[], usage: number, quota: number, persisted: boolean, temporary: string}>} temporary: see temporary()
  */
 export async function list() {
   /** @type {{path: string, bytes: number, modified: number}[]} */
@@ -92,9 +120,11 @@ export async function list() {
       }
     }
   };
-  await walk(await navigator.storage.getDirectory(), "");
+  const { dir, why } = await open();
+  await walk(dir, "");
+  if (why) return { files, usage: files.reduce((n, f) => n + f.bytes, 0), quota: 0, persisted: false, temporary: why };
   const { usage = 0, quota = 0 } = (await navigator.storage.estimate?.()) ?? {};
-  return { files, usage, quota, persisted: (await navigator.storage.persisted?.()) ?? false };
+  return { files, usage, quota, persisted: (await navigator.storage.persisted?.()) ?? false, temporary: "" };
 }
 
 /** @param {string} path Removes a file, with what is kept beside a model, or a run's folder; nothing happens when it is not there. */
@@ -182,6 +212,7 @@ export async function sha256(path, emit, signal) {
 
 /** @param {number} bytes Says before the first byte is written when there is no room. */
 async function needRoom(bytes) {
+  if (await temporary()) return; // memory has no quota to ask for
   const { usage = 0, quota = Infinity } = (await navigator.storage.estimate?.()) ?? {};
   if (usage + bytes > quota) {
     const mb = (/** @type {number} */ n) => `${Math.ceil(n / 1e6)} MB`;

@@ -74,7 +74,7 @@ async function dispatch(id, method, params, emit) {
     case "store.read":
       return { bytes: await store.readWhole(params.path) };
     case "store.file":
-      return { file: await (await store.fileHandle(params.path)).getFile() };
+      return { file: await store.file(params.path) };
     case "store.write":
       await store.writeWhole(params.path, params.bytes instanceof Uint8Array ? params.bytes : new TextEncoder().encode(String(params.text)));
       return {};
@@ -86,7 +86,7 @@ async function dispatch(id, method, params, emit) {
       await store.remove(params.path);
       return {};
     case "store.persist":
-      return { persisted: (await /** @type {any} */ (navigator.storage).persist?.()) ?? false };
+      return { persisted: (await /** @type {any} */ (navigator.storage)?.persist?.()) ?? false };
     case "store.about":
       return about(String(params.path));
     case "store.download":
