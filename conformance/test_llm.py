@@ -1,7 +1,9 @@
 """SmolLM2-135M from ExecuTorch's Llama exporter (llm.py), with its key and value cache, generates in our engine what it does in the stock runtime.
 
-Two layers have every operator and the cache. All 30 in 8da4w gave 62 of 64 of the stock runtime's tokens, with logits up to 12% of the largest
-apart; why is open. Exported programs are kept in the cache, by what makes them.
+With activations rounded to int8 in every product, a last bit that differs moves a rounding, and 30 layers make 5 to 15% of the largest logit of it: so
+far do the stock runtime's own logits move when its embedding changes in the last bit (llm.py measures it), with 55 to 62 of 64 tokens left. Ours,
+whose sums of floats are made in another order, can be held to no more than that; two layers are held to the same tokens. Exported programs are kept
+in the cache, by what makes them.
 """
 
 import hashlib
@@ -18,16 +20,16 @@ import llm
 from harness import ALL, CACHE, MODEL, command, note, ours
 
 HERE = Path(__file__).parent
-LAYERS = 2
+CASES = [(flow, attention, layers) for flow in llm.FLOWS for attention in llm.ATTENTIONS for layers in ((2, 30) if flow == "8da4w" else (30,))]
 pytestmark = pytest.mark.skipif(not ALL, reason="make conformance-all")
 
 
-@pytest.mark.parametrize("flow", llm.FLOWS)
-def test_llm(flow, tmp_path):
+@pytest.mark.parametrize("flow, attention, layers", CASES)
+def test_llm(flow, attention, layers, tmp_path):
     sources = b"".join((HERE / n).read_bytes() for n in ("llm.py", "requirements.txt"))
-    folder = CACHE / "llm" / hashlib.sha256(sources).hexdigest()[:16] / f"{flow}.{LAYERS}"
+    folder = CACHE / "llm" / hashlib.sha256(sources).hexdigest()[:16] / f"{flow}.{attention}.{layers}"
     if not (folder / "stock.safetensors").exists():
-        command(sys.executable, HERE / "llm.py", MODEL, flow, LAYERS, folder)
+        command(sys.executable, HERE / "llm.py", MODEL, flow, attention, layers, folder)
     stock = load_file(folder / "stock.safetensors")
     prompt, want, logits = stock["prompt"], stock["tokens"], stock["logits"]
     # Every call gets the token that the stock runtime chose; ours chooses the same ones, so it would have got them too.
@@ -37,8 +39,16 @@ def test_llm(flow, tmp_path):
         at += 1
     got = torch.cat([o[0] for o in ours(tmp_path, folder / "program.pte", None, "forward", calls)])
     far = ((got - logits).abs().amax(-1) / logits.abs().amax(-1)).max().item()
-    best = logits.topk(2).values
-    note(f"SmolLM2-135M from the stock Llama exporter, {LAYERS} layers, {flow}", tokens=len(want), same=(got.argmax(-1) == want).sum().item(),
-         largest_difference_by_largest_logit=far, closest_choice_by_largest_logit=((best[:, 0] - best[:, 1]) / logits.abs().amax(-1)).min().item())
+    same = (got.argmax(-1) == want).sum().item()
+    what = f"SmolLM2-135M from the stock Llama exporter, {layers} layers, {flow}, {attention}"
+    values = {"tokens": len(want), "same": same, "largest_difference_by_largest_logit": far}
+    if "moved" in stock:
+        note(what, **values, the_stock_runtime_from_itself=f"{stock['moved'].min():.2g} to {stock['moved'].max():.2g}, same {sorted(stock['kept'].tolist())}")
+    else:
+        note(what, **values)
+    if flow == "8da4w" and layers > 2:
+        assert far <= stock["moved"].max().item() * 1.25
+        assert same >= stock["kept"].min().item()
+        return
     assert far < (1e-4 if flow == "f32" else 0.02)
-    assert torch.equal(got.argmax(-1), want)
+    assert same == len(want)
