@@ -6,30 +6,21 @@ whose sums of floats are made in another order, can be held to no more than that
 in the cache, by what makes them.
 """
 
-import hashlib
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import cached
 import llm
-from harness import ALL, CACHE, MODEL, command, note, ours
+from harness import ALL, note, ours
 
-HERE = Path(__file__).parent
 CASES = [(flow, attention, layers) for flow in llm.FLOWS for attention in llm.ATTENTIONS for layers in ((2, 30) if flow == "8da4w" else (30,))]
 pytestmark = pytest.mark.skipif(not ALL, reason="make conformance-all")
 
 
 @pytest.mark.parametrize("flow, attention, layers", CASES)
 def test_llm(flow, attention, layers, tmp_path):
-    sources = b"".join((HERE / n).read_bytes() for n in ("llm.py", "requirements.txt"))
-    folder = CACHE / "llm" / hashlib.sha256(sources).hexdigest()[:16] / f"{flow}.{attention}.{layers}"
-    if not (folder / "stock.safetensors").exists():
-        command(sys.executable, HERE / "llm.py", MODEL, flow, attention, layers, folder)
+    folder = cached.llm(flow, attention, layers)
     stock = load_file(folder / "stock.safetensors")
     prompt, want, logits = stock["prompt"], stock["tokens"], stock["logits"]
     # Every call gets the token that the stock runtime chose; ours chooses the same ones, so it would have got them too.

@@ -106,7 +106,7 @@ func init() {
 			return x * slope
 		}})
 	}})
-	Register(Op{Name: "aten::hardtanh.out", Elementwise: true, Shape: shapeSame, Ref: func(c *Call) {
+	Register(Op{Name: "aten::hardtanh.out", By: "SIMD f32, i64", Elementwise: true, Shape: shapeSame, Kernel: clampKernel, Ref: func(c *Call) {
 		lo, hi := c.Num(1), c.Num(2)
 		c.mapUnary(unaryOp{
 			f: func(x float64) float64 { return minNaN(maxNaN(x, lo.float()), hi.float()) },

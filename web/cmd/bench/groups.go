@@ -17,6 +17,7 @@ var groups = []struct {
 }{
 	{"forward", forward}, {"threads", threads}, {"training", training}, {"prefix", prefix}, {"decode", decode}, {"memory", memory},
 	{"loading", loading}, {"download", download}, {"wazero", wazero},
+	{"programs", programs},
 }
 
 const (

@@ -35,6 +35,8 @@ func run(ctx context.Context) error {
 	flag.Float64Var(&b.seconds, "seconds", 2, "length of a turn")
 	flag.StringVar(&b.dist, "dist", "web/dist", "the built page")
 	flag.StringVar(&b.out, "out", "docs", "folder to write to")
+	flag.StringVar(&b.match, "programs", "", "of the group programs, those whose names contain this")
+	flag.BoolVar(&b.profile, "profile", false, "of the group programs, print what operators took")
 	short := flag.String("short", "", "measure only what needs no peer, and fail where a ratio is 20% worse than in this file")
 	update := flag.Bool("update", false, "with -short: write the file")
 	flag.Parse()
@@ -76,6 +78,8 @@ func run(ctx context.Context) error {
 // bench is what the groups share.
 type bench struct {
 	only      string
+	match     string
+	profile   bool
 	rounds    int
 	seconds   float64
 	dist, out string

@@ -113,7 +113,15 @@ type native struct {
 }
 
 func (b *bench) openNative(ctx context.Context, side string, threads int) (*native, func(), error) {
-	c := exec.CommandContext(ctx, b.python, filepath.Join(b.peers, "src", "run.py"), side, strconv.Itoa(threads), b.peers, b.model("Q4_1"))
+	n, end, err := startNative(exec.CommandContext(ctx, b.python, filepath.Join(b.peers, "src", "run.py"), side, strconv.Itoa(threads), b.peers, b.model("Q4_1")))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s, %d threads: %w", side, threads, err)
+	}
+	return n, end, nil
+}
+
+// startNative starts a peer and waits until it is ready.
+func startNative(c *exec.Cmd) (*native, func(), error) {
 	c.Stderr = io.Discard
 	in, err := c.StdinPipe()
 	if err != nil {
@@ -137,7 +145,7 @@ func (b *bench) openNative(ctx context.Context, side string, threads int) (*nati
 		}
 	}
 	end()
-	return nil, nil, fmt.Errorf("%s, %d threads: run.py ended (run it by hand to see why)", side, threads)
+	return nil, nil, fmt.Errorf("%s ended (run it by hand to see why)", strings.Join(c.Args, " "))
 }
 
 // turn runs for so many seconds and returns the milliseconds of each run.
@@ -146,7 +154,7 @@ func (n *native) turn(seconds float64) ([]float64, error) {
 		return nil, err
 	}
 	if !n.out.Scan() {
-		return nil, errors.Join(n.out.Err(), errors.New("run.py ended"))
+		return nil, errors.Join(n.out.Err(), errors.New("the peer ended"))
 	}
 	var ms []float64
 	err := json.Unmarshal(n.out.Bytes(), &ms)
