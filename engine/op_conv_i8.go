@@ -171,6 +171,15 @@ func init() {
 			c.zeroPoints(7, 8, 9, 10)
 			c.vector("scale", c.T(6), c.transposedShape())
 		},
+		Kernel: func(c *Call) bool {
+			x, out := c.T(0), c.Out()
+			d := c.windowDescriptor(c.window(3), out.sizes[1], out.sizes[2])
+			if !c.failed() && out.n > 0 {
+				c.dev().Qs8Deconv(out.addr, x.addr, c.T(1).addr, optAddr(c.OptT(2)), c.T(6).addr, d, int32(x.sizes[0]), int32(x.sizes[1]), int32(x.sizes[2]), int32(x.sizes[3]),
+					int32(out.sizes[3]), int32(c.Int(4)), int32(c.Int(7)), int32(c.Int(8)), int32(c.Int(9)), int32(c.Int(10)))
+			}
+			return true
+		},
 		Ref: func(c *Call) {
 			x, out := c.In(c.T(0)), c.Out()
 			res := newArray(I8, out.sizes)
@@ -347,8 +356,8 @@ func (c *Call) transposedShape() int {
 	}
 	oh := (x.sizes[1]-1)*win.SH + (win.KH-1)*win.DH + 1 - win.Top - win.Bottom + int(adjust[0])
 	ow := (x.sizes[2]-1)*win.SW + (win.KW-1)*win.DW + 1 - win.Left - win.Right + int(adjust[1])
-	if oh < 1 || ow < 1 || oc == 0 {
-		c.Fail("output of %d by %d with %d channels", oh, ow, oc)
+	if oh < 1 || ow < 1 || oh > maxImage || ow > maxImage || oc == 0 || x.sizes[3] == 0 {
+		c.Fail("output of %d by %d with %d channels from %d", oh, ow, oc, x.sizes[3])
 		return 0
 	}
 	c.Resize(c.Out(), x.sizes[0], oh, ow, oc)

@@ -70,6 +70,18 @@ func init() {
 		Schema: "tabtune::conv_transpose2d_nhwc.out(Tensor x, Tensor weight, Tensor? bias, int[] window, int groups, int[] adjust, float lo, float hi, *, Tensor(a!) out) -> Tensor(a!)",
 		Check:  floating(0, 1, 2),
 		Shape:  func(c *Call) { c.transposedShape() },
+		Kernel: func(c *Call) bool {
+			x, w, bias, out := c.T(0), c.T(1), c.OptT(2), c.Out()
+			if !f32All(x, w, bias, out) {
+				return false
+			}
+			d := c.windowDescriptor(c.window(3), out.sizes[1], out.sizes[2])
+			if !c.failed() && out.n > 0 {
+				c.dev().F32Deconv(out.addr, x.addr, w.addr, optAddr(bias), d, int32(x.sizes[0]), int32(x.sizes[1]), int32(x.sizes[2]), int32(x.sizes[3]),
+					int32(out.sizes[3]), int32(c.Int(4)), float32(c.Float(6)), float32(c.Float(7)))
+			}
+			return true
+		},
 		Ref: func(c *Call) {
 			x, w, out := c.In(c.T(0)), c.In(c.T(1)), c.Out()
 			lo, hi := c.Float(6), c.Float(7)

@@ -78,6 +78,8 @@ var kernelNames = [...]string{
 	"f32_dwconv",
 	"f32_pool",
 	"i8_max_pool",
+	"f32_deconv",
+	"qs8_deconv",
 	"i8_im2col",
 	"qs8_gemm",
 	"qd8_gemm",
@@ -1058,6 +1060,47 @@ func (d *Device) I8MaxPool(y, x, window Addr, n, h, w, c int32) {
 	d.call(69)
 }
 
+// F32Deconv calls the kernel f32_deconv.
+func (d *Device) F32Deconv(y, x, weight, bias, window Addr, n, h, w, c, oc, groups int32, lo, hi float32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(weight)
+	s[3] = uint64(bias)
+	s[4] = uint64(window)
+	s[5] = uint64(uint32(n))
+	s[6] = uint64(uint32(h))
+	s[7] = uint64(uint32(w))
+	s[8] = uint64(uint32(c))
+	s[9] = uint64(uint32(oc))
+	s[10] = uint64(uint32(groups))
+	s[11] = uint64(math.Float32bits(lo))
+	s[12] = uint64(math.Float32bits(hi))
+	d.call(70)
+}
+
+// Qs8Deconv calls the kernel qs8_deconv.
+func (d *Device) Qs8Deconv(y, x, weight, bias, scale, window Addr, n, h, w, c, oc, groups, xZero, zero, lo, hi int32) {
+	s := d.stack[:]
+	s[0] = uint64(y)
+	s[1] = uint64(x)
+	s[2] = uint64(weight)
+	s[3] = uint64(bias)
+	s[4] = uint64(scale)
+	s[5] = uint64(window)
+	s[6] = uint64(uint32(n))
+	s[7] = uint64(uint32(h))
+	s[8] = uint64(uint32(w))
+	s[9] = uint64(uint32(c))
+	s[10] = uint64(uint32(oc))
+	s[11] = uint64(uint32(groups))
+	s[12] = uint64(uint32(xZero))
+	s[13] = uint64(uint32(zero))
+	s[14] = uint64(uint32(lo))
+	s[15] = uint64(uint32(hi))
+	d.call(71)
+}
+
 // I8Im2col calls the kernel i8_im2col.
 func (d *Device) I8Im2col(q, sx, x, scales, zeros Addr, zero int32, window Addr, h, w, c, from, count, first, rows int32) {
 	s := d.stack[:]
@@ -1075,7 +1118,7 @@ func (d *Device) I8Im2col(q, sx, x, scales, zeros Addr, zero int32, window Addr,
 	s[11] = uint64(uint32(count))
 	s[12] = uint64(uint32(first))
 	s[13] = uint64(uint32(rows))
-	d.call(70)
+	d.call(72)
 }
 
 // Qs8Gemm calls the kernel qs8_gemm.
@@ -1093,7 +1136,7 @@ func (d *Device) Qs8Gemm(y, q, w, scale, bias Addr, m, n, k, ldy, zero, lo, hi i
 	s[9] = uint64(uint32(zero))
 	s[10] = uint64(uint32(lo))
 	s[11] = uint64(uint32(hi))
-	d.call(71)
+	d.call(73)
 }
 
 // Qd8Gemm calls the kernel qd8_gemm.
@@ -1110,7 +1153,7 @@ func (d *Device) Qd8Gemm(y, q, sx, w, sw, bias Addr, m, n, k, block, ldy int32) 
 	s[8] = uint64(uint32(k))
 	s[9] = uint64(uint32(block))
 	s[10] = uint64(uint32(ldy))
-	d.call(72)
+	d.call(74)
 }
 
 // Qs8Dwconv calls the kernel qs8_dwconv.
@@ -1130,7 +1173,7 @@ func (d *Device) Qs8Dwconv(y, x, weight, bias, scale, window Addr, n, h, w, c, x
 	s[11] = uint64(uint32(zero))
 	s[12] = uint64(uint32(lo))
 	s[13] = uint64(uint32(hi))
-	d.call(73)
+	d.call(75)
 }
 
 // I8Quantize calls the kernel i8_quantize.
@@ -1141,7 +1184,7 @@ func (d *Device) I8Quantize(y, x Addr, inverse float32, zero, n int32) {
 	s[2] = uint64(math.Float32bits(inverse))
 	s[3] = uint64(uint32(zero))
 	s[4] = uint64(uint32(n))
-	d.call(74)
+	d.call(76)
 }
 
 // I8QuantizeRows calls the kernel i8_quantize_rows.
@@ -1153,7 +1196,7 @@ func (d *Device) I8QuantizeRows(y, scale, zero, x Addr, m, k int32) {
 	s[3] = uint64(x)
 	s[4] = uint64(uint32(m))
 	s[5] = uint64(uint32(k))
-	d.call(75)
+	d.call(77)
 }
 
 // I8Dequantize calls the kernel i8_dequantize.
@@ -1164,7 +1207,7 @@ func (d *Device) I8Dequantize(y, x Addr, scale float32, zero, n int32) {
 	s[2] = uint64(math.Float32bits(scale))
 	s[3] = uint64(uint32(zero))
 	s[4] = uint64(uint32(n))
-	d.call(76)
+	d.call(78)
 }
 
 // U8Lookup calls the kernel u8_lookup.
@@ -1174,7 +1217,7 @@ func (d *Device) U8Lookup(y, x, table Addr, n int32) {
 	s[1] = uint64(x)
 	s[2] = uint64(table)
 	s[3] = uint64(uint32(n))
-	d.call(77)
+	d.call(79)
 }
 
 // Qs8Add calls the kernel qs8_add.
@@ -1189,7 +1232,7 @@ func (d *Device) Qs8Add(y, a, b Addr, bias, am, bm, shift, zero, n int32) {
 	s[6] = uint64(uint32(shift))
 	s[7] = uint64(uint32(zero))
 	s[8] = uint64(uint32(n))
-	d.call(78)
+	d.call(80)
 }
 
 // Qs8Mul calls the kernel qs8_mul.
@@ -1203,7 +1246,7 @@ func (d *Device) Qs8Mul(y, a, b Addr, az, bz int32, scale float32, zero, n int32
 	s[5] = uint64(math.Float32bits(scale))
 	s[6] = uint64(uint32(zero))
 	s[7] = uint64(uint32(n))
-	d.call(79)
+	d.call(81)
 }
 
 // F32Conv calls the kernel f32_conv.
@@ -1214,7 +1257,7 @@ func (d *Device) F32Conv(y, x, w, bias, desc Addr) {
 	s[2] = uint64(w)
 	s[3] = uint64(bias)
 	s[4] = uint64(desc)
-	d.call(80)
+	d.call(82)
 }
 
 // F32Depthwise calls the kernel f32_depthwise.
@@ -1225,7 +1268,7 @@ func (d *Device) F32Depthwise(y, x, w, bias, desc Addr) {
 	s[2] = uint64(w)
 	s[3] = uint64(bias)
 	s[4] = uint64(desc)
-	d.call(81)
+	d.call(83)
 }
 
 // F32MaxPool calls the kernel f32_max_pool.
@@ -1235,7 +1278,7 @@ func (d *Device) F32MaxPool(y, index, x, desc Addr) {
 	s[1] = uint64(index)
 	s[2] = uint64(x)
 	s[3] = uint64(desc)
-	d.call(82)
+	d.call(84)
 }
 
 // F32AvgPool calls the kernel f32_avg_pool.
@@ -1244,7 +1287,7 @@ func (d *Device) F32AvgPool(y, x, desc Addr) {
 	s[0] = uint64(y)
 	s[1] = uint64(x)
 	s[2] = uint64(desc)
-	d.call(83)
+	d.call(85)
 }
 
 // F32AdaptiveAvgPool calls the kernel f32_adaptive_avg_pool.
@@ -1253,7 +1296,7 @@ func (d *Device) F32AdaptiveAvgPool(y, x, desc Addr) {
 	s[0] = uint64(y)
 	s[1] = uint64(x)
 	s[2] = uint64(desc)
-	d.call(84)
+	d.call(86)
 }
 
 // F32Affine calls the kernel f32_affine.
@@ -1266,5 +1309,5 @@ func (d *Device) F32Affine(y, x, scale, shift Addr, n, channels, inner int32) {
 	s[4] = uint64(uint32(n))
 	s[5] = uint64(uint32(channels))
 	s[6] = uint64(uint32(inner))
-	d.call(85)
+	d.call(87)
 }

@@ -632,6 +632,24 @@ func (d *Device) I8MaxPool(y, x, window Addr, n, h, w, c int32) {
 	importI8MaxPool(uint32(y), uint32(x), uint32(window), n, h, w, c)
 }
 
+//go:wasmimport kernels f32_deconv
+//go:noescape
+func importF32Deconv(y uint32, x uint32, weight uint32, bias uint32, window uint32, n int32, h int32, w int32, c int32, oc int32, groups int32, lo float32, hi float32)
+
+// F32Deconv calls the kernel f32_deconv.
+func (d *Device) F32Deconv(y, x, weight, bias, window Addr, n, h, w, c, oc, groups int32, lo, hi float32) {
+	importF32Deconv(uint32(y), uint32(x), uint32(weight), uint32(bias), uint32(window), n, h, w, c, oc, groups, lo, hi)
+}
+
+//go:wasmimport kernels qs8_deconv
+//go:noescape
+func importQs8Deconv(y uint32, x uint32, weight uint32, bias uint32, scale uint32, window uint32, n int32, h int32, w int32, c int32, oc int32, groups int32, xZero int32, zero int32, lo int32, hi int32)
+
+// Qs8Deconv calls the kernel qs8_deconv.
+func (d *Device) Qs8Deconv(y, x, weight, bias, scale, window Addr, n, h, w, c, oc, groups, xZero, zero, lo, hi int32) {
+	importQs8Deconv(uint32(y), uint32(x), uint32(weight), uint32(bias), uint32(scale), uint32(window), n, h, w, c, oc, groups, xZero, zero, lo, hi)
+}
+
 //go:wasmimport kernels i8_im2col
 //go:noescape
 func importI8Im2col(q uint32, sx uint32, x uint32, scales uint32, zeros uint32, zero int32, window uint32, h int32, w int32, c int32, from int32, count int32, first int32, rows int32)

@@ -128,15 +128,10 @@ static void depthwise_body(const void *args, int32_t begin, int32_t end) {
   const image_args *g = args;
   const tt_window *w = &g->w;
   for (int32_t r = begin; r < end; r++) {
-    int32_t i0, i1, j0, j1, top, left;
-    tt_taps(r % w->oh, w->sh, w->dh, w->top, w->kh, g->height, &i0, &i1, &top);
     int8_t *out = g->y + (size_t)r * (size_t)w->ow * (size_t)g->c;
     for (int32_t x = 0; x < w->ow; x++, out += g->c) {
-      tt_taps(x, w->sw, w->dw, w->left, w->kw, g->width, &j0, &j1, &left);
-      size_t line = ((size_t)(r / w->oh) * (size_t)g->height + (size_t)(top + i0 * w->dh)) * (size_t)g->width;
-      const int8_t *corner = i0 < i1 && j0 < j1 ? g->x + (line + (size_t)(left + j0 * w->dw)) * (size_t)g->c : g->x;
-      depthwise_pixel(g, out, corner, g->weight + ((size_t)i0 * (size_t)w->kw + (size_t)j0) * (size_t)g->c, i1 - i0,
-                      j1 - j0);
+      tt_patch p = tt_inside(w, r, x, g->height, g->width);
+      depthwise_pixel(g, out, g->x + p.at * (size_t)g->c, g->weight + p.tap * (size_t)g->c, p.rows, p.cols);
     }
   }
 }
@@ -151,17 +146,16 @@ void qs8_dwconv(void *y, void *x, void *weight, void *bias, void *scale, void *w
 static void max_pool_body(const void *args, int32_t begin, int32_t end) {
   const image_args *g = args;
   const tt_window *w = &g->w;
+  size_t across = (size_t)w->dw * (size_t)g->c, down = (size_t)w->dh * (size_t)g->width * (size_t)g->c;
   for (int32_t r = begin; r < end; r++) {
-    int32_t i0, i1, j0, j1, top, left;
-    tt_taps(r % w->oh, w->sh, w->dh, w->top, w->kh, g->height, &i0, &i1, &top);
     int8_t *out = g->y + (size_t)r * (size_t)w->ow * (size_t)g->c;
     for (int32_t x = 0; x < w->ow; x++, out += g->c) {
-      tt_taps(x, w->sw, w->dw, w->left, w->kw, g->width, &j0, &j1, &left);
+      tt_patch patch = tt_inside(w, r, x, g->height, g->width);
       memset(out, -128, (size_t)g->c);
-      for (int32_t i = i0; i < i1; i++) {
-        size_t line = ((size_t)(r / w->oh) * (size_t)g->height + (size_t)(top + i * w->dh)) * (size_t)g->width;
-        for (int32_t j = j0; j < j1; j++) {
-          const int8_t *p = g->x + (line + (size_t)(left + j * w->dw)) * (size_t)g->c;
+      const int8_t *line = g->x + patch.at * (size_t)g->c;
+      for (int32_t i = 0; i < patch.rows; i++, line += down) {
+        const int8_t *p = line;
+        for (int32_t j = 0; j < patch.cols; j++, p += across) {
           int32_t c = 0;
           for (; c + 16 <= g->c; c += 16) {
             wasm_v128_store(out + c, wasm_i8x16_max(wasm_v128_load(out + c), wasm_v128_load(p + c)));

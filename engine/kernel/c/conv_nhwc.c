@@ -54,10 +54,6 @@ typedef struct {
   float lo, hi;
 } image_args;
 
-TT_INLINE const float *pixel_at(const image_args *g, int32_t image, int32_t y, int32_t x) {
-  return g->x + (((size_t)image * (size_t)g->height + (size_t)y) * (size_t)g->width + (size_t)x) * (size_t)g->c;
-}
-
 // depthwise_pixel computes one output pixel of a convolution with one filter a channel.
 static TT_NOINLINE void depthwise_pixel(const image_args *g, float *out, const float *corner, const float *weight,
                                         int32_t rows, int32_t cols) {
@@ -119,18 +115,14 @@ static void depthwise_body(const void *args, int32_t begin, int32_t end) {
   const tt_window *w = &g->w;
   int32_t oc = g->c * g->multiplier;
   for (int32_t r = begin; r < end; r++) {
-    int32_t i0, i1, j0, j1, top, left;
-    tt_taps(r % w->oh, w->sh, w->dh, w->top, w->kh, g->height, &i0, &i1, &top);
     float *out = g->y + (size_t)r * (size_t)w->ow * (size_t)oc;
     for (int32_t x = 0; x < w->ow; x++, out += oc) {
-      tt_taps(x, w->sw, w->dw, w->left, w->kw, g->width, &j0, &j1, &left);
-      // With no tap inside, the corner is not read.
-      const float *corner = i0 < i1 && j0 < j1 ? pixel_at(g, r / w->oh, top + i0 * w->dh, left + j0 * w->dw) : g->x;
-      const float *weight = g->weight + ((size_t)i0 * (size_t)w->kw + (size_t)j0) * (size_t)oc;
+      tt_patch p = tt_inside(w, r, x, g->height, g->width);
+      const float *corner = g->x + p.at * (size_t)g->c, *weight = g->weight + p.tap * (size_t)oc;
       if (g->multiplier == 1) {
-        depthwise_pixel(g, out, corner, weight, i1 - i0, j1 - j0);
+        depthwise_pixel(g, out, corner, weight, p.rows, p.cols);
       } else {
-        multiplied_pixel(g, out, corner, weight, i1 - i0, j1 - j0);
+        multiplied_pixel(g, out, corner, weight, p.rows, p.cols);
       }
     }
   }
@@ -178,13 +170,10 @@ static void pool_body(const void *args, int32_t begin, int32_t end) {
   const image_args *g = args;
   const tt_window *w = &g->w;
   for (int32_t r = begin; r < end; r++) {
-    int32_t i0, i1, j0, j1, top, left;
-    tt_taps(r % w->oh, w->sh, w->dh, w->top, w->kh, g->height, &i0, &i1, &top);
     float *out = g->y + (size_t)r * (size_t)w->ow * (size_t)g->c;
     for (int32_t x = 0; x < w->ow; x++, out += g->c) {
-      tt_taps(x, w->sw, w->dw, w->left, w->kw, g->width, &j0, &j1, &left);
-      const float *corner = i0 < i1 && j0 < j1 ? pixel_at(g, r / w->oh, top + i0 * w->dh, left + j0 * w->dw) : g->x;
-      pool_pixel(g, out, corner, i1 - i0, j1 - j0);
+      tt_patch p = tt_inside(w, r, x, g->height, g->width);
+      pool_pixel(g, out, g->x + p.at * (size_t)g->c, p.rows, p.cols);
     }
   }
 }

@@ -222,6 +222,12 @@ void f32_pool(void *y, void *x, void *window, int32_t n, int32_t h, int32_t w, i
 __attribute__((export_name("i8_max_pool")))
 void i8_max_pool(void *y, void *x, void *window, int32_t n, int32_t h, int32_t w, int32_t c);
 
+__attribute__((export_name("f32_deconv")))
+void f32_deconv(void *y, void *x, void *weight, void *bias, void *window, int32_t n, int32_t h, int32_t w, int32_t c, int32_t oc, int32_t groups, float lo, float hi);
+
+__attribute__((export_name("qs8_deconv")))
+void qs8_deconv(void *y, void *x, void *weight, void *bias, void *scale, void *window, int32_t n, int32_t h, int32_t w, int32_t c, int32_t oc, int32_t groups, int32_t x_zero, int32_t zero, int32_t lo, int32_t hi);
+
 __attribute__((export_name("i8_im2col")))
 void i8_im2col(void *q, void *sx, void *x, void *scales, void *zeros, int32_t zero, void *window, int32_t h, int32_t w, int32_t c, int32_t from, int32_t count, int32_t first, int32_t rows);
 

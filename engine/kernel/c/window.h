@@ -26,3 +26,23 @@ TT_INLINE void tt_taps(int32_t o, int32_t stride, int32_t dilation, int32_t pad,
   *end = tt_max32(*first, tt_min32(e, kernel));
   *at = origin;
 }
+
+// tt_patch is what of a window lies inside its image: rows x cols taps, of which the first is number `tap` of the
+// window and on pixel `at`. With no tap inside nothing may be read.
+typedef struct {
+  int32_t rows, cols;
+  size_t tap, at;
+} tt_patch;
+
+// tt_inside returns the patch of output x in a row of outputs, counted through all images.
+TT_INLINE tt_patch tt_inside(const tt_window *w, int32_t row, int32_t x, int32_t height, int32_t width) {
+  int32_t i0, i1, j0, j1, top, left;
+  tt_taps(row % w->oh, w->sh, w->dh, w->top, w->kh, height, &i0, &i1, &top);
+  tt_taps(x, w->sw, w->dw, w->left, w->kw, width, &j0, &j1, &left);
+  tt_patch p = {i1 - i0, j1 - j0, (size_t)i0 * (size_t)w->kw + (size_t)j0, 0};
+  if (p.rows > 0 && p.cols > 0) {
+    size_t line = (size_t)(row / w->oh) * (size_t)height + (size_t)(top + i0 * w->dh);
+    p.at = line * (size_t)width + (size_t)(left + j0 * w->dw);
+  }
+  return p;
+}
