@@ -64,10 +64,10 @@ shots: module fetch ## pictures of every step, light, dark and on a phone: docs/
 	@scripts/need.sh go node npm chromium
 	TABTUNE_PICTURES=$(CURDIR)/docs/img TABTUNE_SHOTS=$(CURDIR)/build/shots go test -count=1 -timeout 30m ./web/e2e -run 'TestShots|TestPictures'
 
-.PHONY: firefox
-firefox: module ## train in Firefox, which is installed if it can be; make test does so where there is one
-	@scripts/need.sh go node npm chromium firefox
-	go test -count=1 -v ./web/e2e -run TestFirefox
+.PHONY: browsers
+browsers: module ## train in Firefox and in WebKit, which are installed if they can be; make test does so where they are
+	@scripts/need.sh go node npm chromium firefox webkit
+	go test -count=1 -v ./web/e2e -run 'TestFirefox|TestWebKit'
 
 .PHONY: kills
 kills: ## end the tab 50 times in training, downloads, imports and exports; a few of these are in make test

@@ -13,6 +13,7 @@ present() {
     npm) has npm ;;
     chromium) { [[ -n ${CHROMIUM:-} ]] && has "$CHROMIUM"; } || has chromium || has chromium-browser || has google-chrome || has google-chrome-stable ;;
     firefox) { [[ -n ${FIREFOX:-} ]] && has "$FIREFOX"; } || has firefox-esr || has firefox ;;
+    webkit) has Xvfb && { [[ -n ${WEBKIT:-} ]] && has "$WEBKIT" || compgen -G '/usr/lib/*/webkit2gtk-4.*/MiniBrowser' >/dev/null; } ;;
     clang) has clang-19 && has wasm-ld-19 ;;
     clang-format) has clang-format-19 ;;
     *) echo "need.sh: unknown tool $1" >&2; exit 2 ;;
@@ -24,6 +25,7 @@ packages() {
     python) echo python3 python3-venv ;;
     node) echo nodejs ;;
     firefox) echo firefox-esr ;;
+    webkit) echo libwebkit2gtk-4.1-0 xvfb ;;
     clang) echo clang-19 lld-19 ;;
     *) echo "$1" ;;
   esac

@@ -59,10 +59,17 @@ type Browser struct {
 	cancel  func()
 	dir     string            // net log, and the profile when it is ours; empty: a further tab
 	set     []chromedp.Action // what every tab begins with
-	fox     *firefox          // in the place of the DevTools protocol
+	other   remote            // in the place of the DevTools protocol
 	mu      sync.Mutex
 	console []string
 	urls    []string
+}
+
+// remote is a connection to a browser that is not Chromium.
+type remote interface {
+	eval(ctx context.Context, expression string, out any) error
+	navigate(ctx context.Context, address string) error
+	pick(ctx context.Context, selector string, files []string) error
 }
 
 // Open starts Chromium. ctx bounds its whole life.
@@ -201,24 +208,24 @@ func (b *Browser) Run(actions ...chromedp.Action) error { return chromedp.Run(b.
 
 // Eval evaluates an expression in the page; a promise is awaited.
 func (b *Browser) Eval(expression string, out any) error {
-	if b.fox != nil {
-		return b.fox.eval(b.ctx, expression, out)
+	if b.other != nil {
+		return b.other.eval(b.ctx, expression, out)
 	}
 	return b.Run(chromedp.Evaluate(expression, out, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
 }
 
 // Goto opens an address.
 func (b *Browser) Goto(address string) error {
-	if b.fox != nil {
-		return b.fox.navigate(b.ctx, address)
+	if b.other != nil {
+		return b.other.navigate(b.ctx, address)
 	}
 	return b.Run(chromedp.Navigate(address))
 }
 
 // Pick chooses files for a file input, by a selector, as a person would in the browser's dialogue.
 func (b *Browser) Pick(selector string, files ...string) error {
-	if b.fox != nil {
-		return b.fox.pick(b.ctx, selector, files)
+	if b.other != nil {
+		return b.other.pick(b.ctx, selector, files)
 	}
 	return b.Run(chromedp.SetUploadFiles(selector, files, chromedp.ByQuery))
 }

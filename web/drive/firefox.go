@@ -99,22 +99,24 @@ func OpenFirefox(ctx context.Context, o Options) (*Browser, error) {
 		b.Close()
 		return nil, fmt.Errorf("starting %s: %w", path, err)
 	}
+	var fox *firefox
 	b.cancel = func() {
-		if b.fox != nil {
-			_ = b.fox.call(running, "browser.close", struct{}{}, nil) // it need not be alive any more
-			_ = b.fox.conn.Close()
+		if fox != nil {
+			_ = fox.call(running, "browser.close", struct{}{}, nil) // it need not be alive any more
+			_ = fox.conn.Close()
 		}
 		cancel()
 		_ = cmd.Wait()
 	}
 	address, err := listening(running, said)
 	if err == nil {
-		b.fox, err = dialFirefox(running, address, b.hear)
+		fox, err = dialFirefox(running, address, b.hear)
 	}
 	if err != nil {
 		b.Close()
 		return nil, fmt.Errorf("starting %s: %w", path, err)
 	}
+	b.other = fox
 	return b, nil
 }
 

@@ -20,25 +20,64 @@ func TestFirefox(t *testing.T) {
 	if _, err := drive.Firefox(); err != nil {
 		t.Skip(err)
 	}
+	downloads := t.TempDir()
+	b, ctx := otherBrowser(t, func(ctx context.Context, address string) (*drive.Browser, error) {
+		b, err := drive.OpenFirefox(ctx, drive.Options{Downloads: downloads})
+		if err == nil {
+			err = b.Goto(address)
+		}
+		return b, err
+	})
+	trainIn(t, b, ctx, downloads)
+	if state, _ := b.State(); strings.Contains(state.Engine, "one thread (") {
+		t.Errorf("engine: %s", state.Engine)
+	}
+}
+
+// TestWebKit does the same in WebKitGTK, which gives the page neither storage nor threads: it works in memory, on one.
+func TestWebKit(t *testing.T) {
+	if _, _, err := drive.WebKit(); err != nil {
+		t.Skip(err)
+	}
+	downloads := t.TempDir()
+	b, ctx := otherBrowser(t, func(ctx context.Context, address string) (*drive.Browser, error) {
+		return drive.OpenWebKit(ctx, address, drive.Options{Downloads: downloads})
+	})
+	trainIn(t, b, ctx, downloads)
+	var warning string
+	must(t, b.Eval(`document.getElementById("temporary").textContent`, &warning))
+	if state, _ := b.State(); !strings.Contains(state.Engine, "one thread (") || !strings.Contains(warning, "gone when this tab closes") {
+		t.Errorf("engine: %s; warning: %s", state.Engine, warning)
+	}
+}
+
+// otherBrowser opens the page, whose data are sixty rows, in another browser.
+func otherBrowser(t *testing.T, open func(ctx context.Context, address string) (*drive.Browser, error)) (*drive.Browser, contextT) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	downloads, files, data := t.TempDir(), t.TempDir(), t.TempDir()
-	model, err := tinymodel.Bytes(tinymodel.Options{EmbedStd: 0.15, Tokenizer: true})
-	must(t, err)
+	t.Cleanup(cancel)
+	data := t.TempDir()
 	var rows strings.Builder
 	rows.WriteString("text,label\n")
 	for i := range 60 {
 		rows.WriteString([]string{"good good,positive\n", "bad bad bad,negative\n"}[i%2])
 	}
-	must(t, os.WriteFile(filepath.Join(files, "tiny.gguf"), model, 0o644))
 	for _, name := range []string{assets.ReviewsTrain, assets.ReviewsVal} { // the data that the page begins with
 		must(t, os.WriteFile(filepath.Join(data, name), []byte(rows.String()), 0o644))
 	}
-	s := &site.Site{Dist: realDist(t), Assets: data, Isolated: true}
-	b, err := drive.OpenFirefox(ctx, drive.Options{Downloads: downloads})
+	b, err := open(ctx, serve(t, &site.Site{Dist: realDist(t), Assets: data, Isolated: true}))
 	must(t, err)
 	t.Cleanup(b.Close)
-	must(t, b.Goto(serve(t, s)))
+	return b, ctx
+}
+
+// trainIn picks a small model, trains it for 10 steps and saves the adapter and the merged model.
+func trainIn(t *testing.T, b *drive.Browser, ctx contextT, downloads string) {
+	t.Helper()
+	model, err := tinymodel.Bytes(tinymodel.Options{EmbedStd: 0.15, Tokenizer: true})
+	must(t, err)
+	picked := filepath.Join(t.TempDir(), "tiny.gguf")
+	must(t, os.WriteFile(picked, model, 0o644))
 	idle := func(what string, ok func(drive.State) bool) drive.State {
 		t.Helper()
 		var s drive.State
@@ -49,10 +88,7 @@ func TestFirefox(t *testing.T) {
 		return s
 	}
 	idle("the page", func(s drive.State) bool { return strings.HasPrefix(s.Engine, "Engine ready") })
-	if state, _ := b.State(); strings.Contains(state.Engine, "one thread (") {
-		t.Errorf("engine: %s", state.Engine)
-	}
-	must(t, b.Pick("#pick-model", filepath.Join(files, "tiny.gguf")))
+	must(t, b.Pick("#pick-model", picked))
 	idle("model and data", func(s drive.State) bool {
 		return s.Problem == "" && s.Model.Phase == "ready" && s.Data.Phase == "ready"
 	})
