@@ -131,6 +131,7 @@ type TrainState struct {
 type ResultState struct {
 	Phase          Phase
 	Train          ui.TrainResult
+	Estimated      float64 // seconds that the run was to take, told before it; 0: unknown
 	Before, After  *ui.EvalResult
 	Prompt         string
 	Generating     bool

@@ -122,7 +122,12 @@ func (a *App) fineTune(saved *ui.SavedRun) (err error) {
 		a.now(func() { a.Train.Phase, a.Train.Stopped, a.Train.What = Idle, true, "" })
 		return a.refresh()
 	}
-	a.now(func() { a.Train.What, a.Out.Train = "Scoring the model after training", result })
+	a.now(func() {
+		a.Train.What, a.Out.Train = "Scoring the model after training", result
+		if e := a.Train.Estimate; saved == nil && e != nil && run.Step == run.Steps {
+			a.Out.Estimated = e.Seconds
+		}
+	})
 	after, stopped, err := a.evaluate(params["layers"])
 	if err != nil || stopped {
 		return err

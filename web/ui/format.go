@@ -87,16 +87,19 @@ func Short(x float64) string { return strconv.FormatFloat(x, 'g', 4, 64) }
 // coreWatts is what one busy core of a laptop takes, the rest of the machine not counted: 5 to 15 W, less on phones.
 const coreWatts = 8
 
-// Energy writes about how much electricity so many busy cores take in a time.
+// Energy writes about how much electricity so many busy cores take in a time, and its class: low, under 1 Wh, which is a fifteenth or less of what a
+// phone's battery of 15 to 20 Wh holds; medium, up to half of it; high, above. A rough guide: cores differ by more than a factor of two.
 func Energy(seconds float64, cores int) string {
 	wh := seconds / 3600 * coreWatts * float64(max(1, cores))
 	switch {
 	case math.IsNaN(wh) || wh < 0 || wh > 1e6:
 		return "unknown"
 	case wh < 1:
-		return "less than 1 Wh"
+		return "less than 1 Wh (low)"
+	case wh < 8:
+		return fmt.Sprintf("%.0f Wh (medium: up to half of a phone's battery)", wh)
 	}
-	return fmt.Sprintf("%.0f Wh", wh)
+	return fmt.Sprintf("%.0f Wh (high: more than half of a phone's battery)", wh)
 }
 
 // Cores counts processor cores.

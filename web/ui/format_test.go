@@ -11,10 +11,10 @@ func TestEstimatesInWords(t *testing.T) {
 			t.Errorf("%v s: %q, want %q", s, got, want)
 		}
 	}
-	if got := Energy(1800, 2); got != "8 Wh" { // half an hour of two cores of 8 W
+	if got := Energy(1800, 2); got != "8 Wh (high: more than half of a phone's battery)" { // half an hour of two cores of 8 W
 		t.Errorf("energy %q", got)
 	}
-	if got := Energy(60, 0); got != "less than 1 Wh" {
+	if got := Energy(60, 0); got != "less than 1 Wh (low)" {
 		t.Errorf("energy %q", got)
 	}
 	if got := Count(1_100_048_384); got != "1.10 billion" {
