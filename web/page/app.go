@@ -131,7 +131,8 @@ type TrainState struct {
 type ResultState struct {
 	Phase          Phase
 	Train          ui.TrainResult
-	Estimated      float64 // seconds that the run was to take, told before it; 0: unknown
+	Took           float64 // seconds of a whole run, with the scoring before and after it; 0: unknown
+	Estimated      float64 // the same, told before it
 	Before, After  *ui.EvalResult
 	Prompt         string
 	Generating     bool

@@ -84,6 +84,7 @@ func (a *App) fineTune(saved *ui.SavedRun) (err error) {
 	if err := a.save(run); err != nil {
 		return err
 	}
+	prepared := time.Now()
 	if err := a.client.Call("adapter.clear", struct{}{}, nil, nil); err != nil {
 		return err
 	}
@@ -122,12 +123,7 @@ func (a *App) fineTune(saved *ui.SavedRun) (err error) {
 		a.now(func() { a.Train.Phase, a.Train.Stopped, a.Train.What = Idle, true, "" })
 		return a.refresh()
 	}
-	a.now(func() {
-		a.Train.What, a.Out.Train = "Scoring the model after training", result
-		if e := a.Train.Estimate; saved == nil && e != nil && run.Step == run.Steps {
-			a.Out.Estimated = e.Seconds
-		}
-	})
+	a.now(func() { a.Train.What, a.Out.Train = "Scoring the model after training", result })
 	after, stopped, err := a.evaluate(params["layers"])
 	if err != nil || stopped {
 		return err
@@ -135,6 +131,9 @@ func (a *App) fineTune(saved *ui.SavedRun) (err error) {
 	a.now(func() {
 		a.Train.Phase, a.Train.What = Ready, ""
 		a.Out.After, a.Out.HasBeforeAfter, a.Out.Phase = after, true, Ready
+		if e := a.Train.Estimate; saved == nil && e != nil && run.Step == run.Steps {
+			a.Out.Took, a.Out.Estimated = time.Since(prepared).Seconds(), e.Seconds
+		}
 		a.sortPairs()
 	})
 	return a.refresh()
