@@ -299,6 +299,9 @@ func TestSchemas(t *testing.T) {
 		if stockSchemas()[name] == nil {
 			t.Errorf("%s has no schema", name)
 		}
+		if lookupOp(name) == nil {
+			t.Errorf("%s is an operator of the stock runtime and missing here", name)
+		}
 	}
 	for _, o := range Operators() {
 		lookupOp(o.Name) // panics without a schema
