@@ -9,7 +9,7 @@ export TABTUNE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tabtune
 export TABTUNE_ASSETS ?= $(TABTUNE_CACHE)/assets
 
 ADDR ?= 127.0.0.1:8080
-FUZZTIME ?= 30s
+FUZZTIME ?= 7m
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.1
 
 .PHONY: help
@@ -110,7 +110,7 @@ bench-short: build fetch ## a minute of the above without peers; fails where a r
 	go run ./web/cmd/bench -short docs/bench-baseline.json -seconds 1.5 -rounds 3
 
 .PHONY: fuzz
-fuzz: ## fuzz every parser for FUZZTIME each (30s)
+fuzz: ## fuzz every parser, the loader and every operator for FUZZTIME each (7m: about an hour in all)
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: fuzz-short

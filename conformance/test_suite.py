@@ -8,6 +8,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,14 @@ def exported():
     folder = CACHE / "suite" / key
     tests = [name for k, (name, _) in enumerate(suite.tests()) if k % PARTS == 0]
     if not all((folder / f / f"{n}.json").exists() for f in FLOWS for n in tests):
+        # What they say goes to files: the second would stop at a full pipe while the first is waited for.
+        logs = [tempfile.TemporaryFile() for _ in range(2)]
         jobs = [subprocess.Popen([sys.executable, HERE / "suite.py", folder, str(shard), "2", "0", str(PARTS), *FLOWS],
-                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for shard in range(2)]
-        for job in jobs:
-            _, err = job.communicate()
-            assert job.returncode == 0, err.decode(errors="replace")[-2000:]
+                                 stdout=subprocess.DEVNULL, stderr=log) for shard, log in enumerate(logs)]
+        for job, log in zip(jobs, logs):
+            job.wait()
+            log.seek(0)
+            assert job.returncode == 0, log.read().decode(errors="replace")[-2000:]
     return folder, tests
 
 

@@ -25,6 +25,7 @@ var fusions = []Pass{
 	{"fuse low-rank products", fuseLowRank},
 	{"fuse quantised linear layers", fuseLinear},
 	{"fuse MLPs", fuseMLP},
+	{"fuse transposed weights", fuseMatmul},
 	{"schedule", schedule},
 	{"remove dead nodes", func(g *Graph) (int, error) { return g.RemoveDead(), nil }},
 }

@@ -67,15 +67,17 @@ func linearKernel(c *Call) bool {
 var reductions = map[string]int32{"sum": code.ReduceSum, "mean": code.ReduceMean, "max": code.ReduceMax, "min": code.ReduceMin,
 	"argmax": code.ReduceMax, "argmin": code.ReduceMin}
 
-// reduceKernel reduces f32 over neighbouring dimensions.
+// reduceKernel reduces f32 over neighbouring dimensions, or booleans with "any".
 func reduceKernel(c *Call, kind string, dims []int) bool {
 	in, out := c.T(0), c.Out()
-	arg := kind == "argmax" || kind == "argmin"
-	want := F32
-	if arg {
-		want = I64
+	from, to := F32, F32
+	switch kind {
+	case "argmax", "argmin":
+		to = I64
+	case "any":
+		from, to = Bool, Bool
 	}
-	if in.dtype != F32 || out.dtype != want || in.n == 0 {
+	if in.dtype != from || out.dtype != to || in.n == 0 {
 		return false
 	}
 	reduced := make([]bool, in.dim())
@@ -96,9 +98,12 @@ func reduceKernel(c *Call, kind string, dims []int) bool {
 			phase, inner = 2, inner*s
 		}
 	}
-	if arg {
+	switch kind {
+	case "argmax", "argmin":
 		c.dev().F32ArgReduce(reductions[kind], out.addr, in.addr, int32(n), int32(outer), int32(n), int32(inner))
-	} else {
+	case "any":
+		c.dev().U8Any(out.addr, in.addr, int32(outer), int32(n), int32(inner))
+	default:
 		c.dev().F32Reduce(reductions[kind], out.addr, in.addr, int32(n), int32(outer), int32(n), int32(inner))
 	}
 	return true

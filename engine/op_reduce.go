@@ -83,7 +83,11 @@ func registerReduce(name string, dimArg, keepArg int, ref func(c *Call, a *array
 		c.Resize(c.Out(), reduceShape(c.T(0).sizes, dims, keep)...)
 	}, Ref: func(c *Call) { ref(c, c.In(c.T(0)), c.reduceDims(dimArg)) }}
 	if kernel != "" {
-		op.By, op.Kernel = "SIMD f32", func(c *Call) bool { return reduceKernel(c, kernel, c.reduceDims(dimArg)) }
+		op.By = "SIMD f32"
+		if kernel == "any" {
+			op.By = "SIMD bool"
+		}
+		op.Kernel = func(c *Call) bool { return reduceKernel(c, kernel, c.reduceDims(dimArg)) }
 	}
 	Register(op)
 }
@@ -170,9 +174,9 @@ func init() {
 	registerReduce("aten::amin.out", 1, 2, minRef, "min", notEmpty)
 	registerReduce("aten::max.unary_out", -1, -1, maxRef, "max", notEmpty)
 	registerReduce("aten::min.unary_out", -1, -1, minRef, "min", notEmpty)
-	registerReduce("aten::any.out", 1, 2, anyRef, "", nil)
-	registerReduce("aten::any.dims_out", 1, 2, anyRef, "", nil)
-	registerReduce("aten::any.all_out", -1, -1, anyRef, "", nil)
+	registerReduce("aten::any.out", 1, 2, anyRef, "any", nil)
+	registerReduce("aten::any.dims_out", 1, 2, anyRef, "any", nil)
+	registerReduce("aten::any.all_out", -1, -1, anyRef, "any", nil)
 
 	arg := func(name string, less func(a, b float64) bool, kernel string) {
 		registerReduce(name, 1, 2, func(c *Call, a *array, dims []int) {

@@ -182,6 +182,17 @@ func TestReduceKernels(t *testing.T) {
 					return b
 				}, random(r, F32, sizes...))
 			}
+			few := Tensor{Bool, sizes, make([]byte, numel(sizes))}
+			for k := range few.Data {
+				few.Data[k] = byte(b2i(r.IntN(max(2, len(few.Data)/3)) == 0))
+			}
+			both(t, 0, func() *builder {
+				b := newBuilder()
+				o := b.tensor(Bool, reduceShape(sizes, dims, false)...)
+				b.call("aten::any.dims_out", b.input(Bool, sizes...), b.ints(list...), b.add(pte.BoolValue(false)), o, o)
+				b.output(o)
+				return b
+			}, few)
 		}
 		for d := range sizes {
 			for _, name := range []string{"aten::_softmax.out", "aten::_log_softmax.out"} {

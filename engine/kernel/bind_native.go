@@ -50,6 +50,7 @@ var kernelNames = [...]string{
 	"index_check",
 	"f32_reduce",
 	"f32_arg_reduce",
+	"u8_any",
 	"f32_softmax",
 	"f32_nll_rows",
 	"f32_rmsnorm",
@@ -607,6 +608,17 @@ func (d *Device) F32ArgReduce(op int32, dst, src Addr, row, outer, n, inner int3
 	d.call(41)
 }
 
+// U8Any calls the kernel u8_any.
+func (d *Device) U8Any(dst, src Addr, outer, n, inner int32) {
+	s := d.stack[:]
+	s[0] = uint64(dst)
+	s[1] = uint64(src)
+	s[2] = uint64(uint32(outer))
+	s[3] = uint64(uint32(n))
+	s[4] = uint64(uint32(inner))
+	d.call(42)
+}
+
 // F32Softmax calls the kernel f32_softmax.
 func (d *Device) F32Softmax(op int32, dst Addr, dstRow int32, src Addr, srcRow, outer, n, inner int32) {
 	s := d.stack[:]
@@ -618,7 +630,7 @@ func (d *Device) F32Softmax(op int32, dst Addr, dstRow int32, src Addr, srcRow, 
 	s[5] = uint64(uint32(outer))
 	s[6] = uint64(uint32(n))
 	s[7] = uint64(uint32(inner))
-	d.call(42)
+	d.call(43)
 }
 
 // F32NLLRows calls the kernel f32_nll_rows.
@@ -630,7 +642,7 @@ func (d *Device) F32NLLRows(dst, logits Addr, row int32, target Addr, m, n int32
 	s[3] = uint64(target)
 	s[4] = uint64(uint32(m))
 	s[5] = uint64(uint32(n))
-	d.call(43)
+	d.call(44)
 }
 
 // F32Rmsnorm calls the kernel f32_rmsnorm.
@@ -644,7 +656,7 @@ func (d *Device) F32Rmsnorm(dst Addr, dstRow int32, src Addr, srcRow int32, weig
 	s[5] = uint64(math.Float32bits(eps))
 	s[6] = uint64(uint32(rows))
 	s[7] = uint64(uint32(n))
-	d.call(44)
+	d.call(45)
 }
 
 // F32LayerNorm calls the kernel f32_layer_norm.
@@ -659,7 +671,7 @@ func (d *Device) F32LayerNorm(dst Addr, dstRow int32, src Addr, srcRow int32, we
 	s[6] = uint64(math.Float32bits(eps))
 	s[7] = uint64(uint32(rows))
 	s[8] = uint64(uint32(n))
-	d.call(45)
+	d.call(46)
 }
 
 // F32Rotary calls the kernel f32_rotary.
@@ -677,7 +689,7 @@ func (d *Device) F32Rotary(op int32, dst Addr, dstRow int32, src Addr, srcRow in
 	s[9] = uint64(uint32(heads))
 	s[10] = uint64(uint32(dim))
 	s[11] = uint64(uint32(period))
-	d.call(46)
+	d.call(47)
 }
 
 // F32Swiglu calls the kernel f32_swiglu.
@@ -691,7 +703,7 @@ func (d *Device) F32Swiglu(dst Addr, dstRow int32, gate Addr, gateRow int32, up 
 	s[5] = uint64(uint32(upRow))
 	s[6] = uint64(uint32(rows))
 	s[7] = uint64(uint32(n))
-	d.call(47)
+	d.call(48)
 }
 
 // F32Attention calls the kernel f32_attention.
@@ -712,7 +724,7 @@ func (d *Device) F32Attention(out Addr, outRow int32, q Addr, qRow int32, k Addr
 	s[12] = uint64(uint32(dim))
 	s[13] = uint64(math.Float32bits(scale))
 	s[14] = uint64(uint32(causal))
-	d.call(48)
+	d.call(49)
 }
 
 // F32AttentionRows calls the kernel f32_attention_rows.
@@ -734,7 +746,7 @@ func (d *Device) F32AttentionRows(out Addr, outRow int32, q Addr, qRow int32, k 
 	s[13] = uint64(uint32(kvHeads))
 	s[14] = uint64(uint32(dim))
 	s[15] = uint64(math.Float32bits(scale))
-	d.call(49)
+	d.call(50)
 }
 
 // F32AttentionCached calls the kernel f32_attention_cached.
@@ -755,7 +767,7 @@ func (d *Device) F32AttentionCached(out Addr, outRow int32, q Addr, qRow int32, 
 	s[12] = uint64(uint32(kvHeads))
 	s[13] = uint64(uint32(dim))
 	s[14] = uint64(math.Float32bits(scale))
-	d.call(50)
+	d.call(51)
 }
 
 // ZoNoise calls the kernel zo_noise.
@@ -766,7 +778,7 @@ func (d *Device) ZoNoise(distribution int32, dst Addr, seed, base int64, n int32
 	s[2] = uint64(seed)
 	s[3] = uint64(base)
 	s[4] = uint64(uint32(n))
-	d.call(51)
+	d.call(52)
 }
 
 // MploraPerturb calls the kernel mplora_perturb.
@@ -781,7 +793,7 @@ func (d *Device) MploraPerturb(distribution int32, dst, b, seeds Addr, eps float
 	s[6] = uint64(base)
 	s[7] = uint64(uint32(n))
 	s[8] = uint64(uint32(sides))
-	d.call(52)
+	d.call(53)
 }
 
 // ZoUpdate calls the kernel zo_update.
@@ -794,7 +806,7 @@ func (d *Device) ZoUpdate(distribution int32, b, seeds, coefs Addr, k int32, bas
 	s[4] = uint64(uint32(k))
 	s[5] = uint64(base)
 	s[6] = uint64(uint32(n))
-	d.call(53)
+	d.call(54)
 }
 
 // ZoAxpy calls the kernel zo_axpy.
@@ -806,7 +818,7 @@ func (d *Device) ZoAxpy(distribution int32, w Addr, seed int64, scale float32, b
 	s[3] = uint64(math.Float32bits(scale))
 	s[4] = uint64(base)
 	s[5] = uint64(uint32(n))
-	d.call(54)
+	d.call(55)
 }
 
 // F32GemmNT calls the kernel f32_gemm_nt.
@@ -824,7 +836,7 @@ func (d *Device) F32GemmNT(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32, alp
 	s[9] = uint64(uint32(ldy))
 	s[10] = uint64(math.Float32bits(alpha))
 	s[11] = uint64(uint32(accumulate))
-	d.call(55)
+	d.call(56)
 }
 
 // F32GemmNTClamp calls the kernel f32_gemm_nt_clamp.
@@ -842,7 +854,7 @@ func (d *Device) F32GemmNTClamp(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32
 	s[9] = uint64(uint32(ldy))
 	s[10] = uint64(math.Float32bits(lo))
 	s[11] = uint64(math.Float32bits(hi))
-	d.call(56)
+	d.call(57)
 }
 
 // F32GemmNN calls the kernel f32_gemm_nn.
@@ -860,7 +872,7 @@ func (d *Device) F32GemmNN(y, x, w, bias Addr, m, n, k, ldx, ldw, ldy int32, alp
 	s[9] = uint64(uint32(ldy))
 	s[10] = uint64(math.Float32bits(alpha))
 	s[11] = uint64(uint32(accumulate))
-	d.call(57)
+	d.call(58)
 }
 
 // F32BMMNT calls the kernel f32_bmm_nt.
@@ -882,7 +894,7 @@ func (d *Device) F32BMMNT(c, a, b, offsets Addr, batch, m, n, k, lda, ldb, ldc, 
 	s[13] = uint64(uint32(strideC))
 	s[14] = uint64(math.Float32bits(alpha))
 	s[15] = uint64(uint32(accumulate))
-	d.call(58)
+	d.call(59)
 }
 
 // F32BMMNN calls the kernel f32_bmm_nn.
@@ -904,7 +916,7 @@ func (d *Device) F32BMMNN(c, a, b, offsets Addr, batch, m, n, k, lda, ldb, ldc, 
 	s[13] = uint64(uint32(strideC))
 	s[14] = uint64(math.Float32bits(alpha))
 	s[15] = uint64(uint32(accumulate))
-	d.call(59)
+	d.call(60)
 }
 
 // Q4Gemm calls the kernel q4_gemm.
@@ -923,7 +935,7 @@ func (d *Device) Q4Gemm(y, q, sx, sums, w, d_, minimum, bias Addr, m, n, k, ldy,
 	s[10] = uint64(uint32(k))
 	s[11] = uint64(uint32(ldy))
 	s[12] = uint64(uint32(accumulate))
-	d.call(60)
+	d.call(61)
 }
 
 // I8Rows calls the kernel i8_rows.
@@ -938,7 +950,7 @@ func (d *Device) I8Rows(y, w, sw, index Addr, m, rows, k, ldw, ldy int32) {
 	s[6] = uint64(uint32(k))
 	s[7] = uint64(uint32(ldw))
 	s[8] = uint64(uint32(ldy))
-	d.call(61)
+	d.call(62)
 }
 
 // Q4Rows calls the kernel q4_rows.
@@ -953,7 +965,7 @@ func (d *Device) Q4Rows(y, w, d_, minimum, index Addr, m, rows, k, ldy int32) {
 	s[6] = uint64(uint32(rows))
 	s[7] = uint64(uint32(k))
 	s[8] = uint64(uint32(ldy))
-	d.call(62)
+	d.call(63)
 }
 
 // F32FromStored calls the kernel f32_from_stored.
@@ -966,7 +978,7 @@ func (d *Device) F32FromStored(type_ int32, y, src Addr, first, m, k, half int32
 	s[4] = uint64(uint32(m))
 	s[5] = uint64(uint32(k))
 	s[6] = uint64(uint32(half))
-	d.call(63)
+	d.call(64)
 	return int32(uint32(d.stack[0]))
 }
 
@@ -981,7 +993,7 @@ func (d *Device) I8FromStored(type_ int32, w, scale, src Addr, first, m, k, half
 	s[5] = uint64(uint32(m))
 	s[6] = uint64(uint32(k))
 	s[7] = uint64(uint32(half))
-	d.call(64)
+	d.call(65)
 	return int32(uint32(d.stack[0]))
 }
 
@@ -996,7 +1008,7 @@ func (d *Device) Q4FromStored(w, d_, minimum, src Addr, first, m, k, half int32)
 	s[5] = uint64(uint32(m))
 	s[6] = uint64(uint32(k))
 	s[7] = uint64(uint32(half))
-	d.call(65)
+	d.call(66)
 	return int32(uint32(d.stack[0]))
 }
 
@@ -1012,7 +1024,7 @@ func (d *Device) Im2col(dst, x, window Addr, h, w, pixel, bytes, first, rows int
 	s[6] = uint64(uint32(bytes))
 	s[7] = uint64(uint32(first))
 	s[8] = uint64(uint32(rows))
-	d.call(66)
+	d.call(67)
 }
 
 // F32Dwconv calls the kernel f32_dwconv.
@@ -1030,7 +1042,7 @@ func (d *Device) F32Dwconv(y, x, weight, bias, window Addr, n, h, w, c, multipli
 	s[9] = uint64(uint32(multiplier))
 	s[10] = uint64(math.Float32bits(lo))
 	s[11] = uint64(math.Float32bits(hi))
-	d.call(67)
+	d.call(68)
 }
 
 // F32Pool calls the kernel f32_pool.
@@ -1044,7 +1056,7 @@ func (d *Device) F32Pool(y, x, window Addr, n, h, w, c, mean int32) {
 	s[5] = uint64(uint32(w))
 	s[6] = uint64(uint32(c))
 	s[7] = uint64(uint32(mean))
-	d.call(68)
+	d.call(69)
 }
 
 // I8MaxPool calls the kernel i8_max_pool.
@@ -1057,7 +1069,7 @@ func (d *Device) I8MaxPool(y, x, window Addr, n, h, w, c int32) {
 	s[4] = uint64(uint32(h))
 	s[5] = uint64(uint32(w))
 	s[6] = uint64(uint32(c))
-	d.call(69)
+	d.call(70)
 }
 
 // F32Deconv calls the kernel f32_deconv.
@@ -1076,7 +1088,7 @@ func (d *Device) F32Deconv(y, x, weight, bias, window Addr, n, h, w, c, oc, grou
 	s[10] = uint64(uint32(groups))
 	s[11] = uint64(math.Float32bits(lo))
 	s[12] = uint64(math.Float32bits(hi))
-	d.call(70)
+	d.call(71)
 }
 
 // Qs8Deconv calls the kernel qs8_deconv.
@@ -1098,7 +1110,7 @@ func (d *Device) Qs8Deconv(y, x, weight, bias, scale, window Addr, n, h, w, c, o
 	s[13] = uint64(uint32(zero))
 	s[14] = uint64(uint32(lo))
 	s[15] = uint64(uint32(hi))
-	d.call(71)
+	d.call(72)
 }
 
 // I8Im2col calls the kernel i8_im2col.
@@ -1118,7 +1130,7 @@ func (d *Device) I8Im2col(q, sx, x, scales, zeros Addr, zero int32, window Addr,
 	s[11] = uint64(uint32(count))
 	s[12] = uint64(uint32(first))
 	s[13] = uint64(uint32(rows))
-	d.call(72)
+	d.call(73)
 }
 
 // Qs8Gemm calls the kernel qs8_gemm.
@@ -1136,7 +1148,7 @@ func (d *Device) Qs8Gemm(y, q, w, scale, bias Addr, m, n, k, ldy, zero, lo, hi i
 	s[9] = uint64(uint32(zero))
 	s[10] = uint64(uint32(lo))
 	s[11] = uint64(uint32(hi))
-	d.call(73)
+	d.call(74)
 }
 
 // Qd8Gemm calls the kernel qd8_gemm.
@@ -1153,7 +1165,7 @@ func (d *Device) Qd8Gemm(y, q, sx, w, sw, bias Addr, m, n, k, block, ldy int32) 
 	s[8] = uint64(uint32(k))
 	s[9] = uint64(uint32(block))
 	s[10] = uint64(uint32(ldy))
-	d.call(74)
+	d.call(75)
 }
 
 // Qs8Dwconv calls the kernel qs8_dwconv.
@@ -1173,7 +1185,7 @@ func (d *Device) Qs8Dwconv(y, x, weight, bias, scale, window Addr, n, h, w, c, x
 	s[11] = uint64(uint32(zero))
 	s[12] = uint64(uint32(lo))
 	s[13] = uint64(uint32(hi))
-	d.call(75)
+	d.call(76)
 }
 
 // I8Quantize calls the kernel i8_quantize.
@@ -1184,7 +1196,7 @@ func (d *Device) I8Quantize(y, x Addr, inverse float32, zero, n int32) {
 	s[2] = uint64(math.Float32bits(inverse))
 	s[3] = uint64(uint32(zero))
 	s[4] = uint64(uint32(n))
-	d.call(76)
+	d.call(77)
 }
 
 // I8QuantizeRows calls the kernel i8_quantize_rows.
@@ -1196,7 +1208,7 @@ func (d *Device) I8QuantizeRows(y, scale, zero, x Addr, m, k int32) {
 	s[3] = uint64(x)
 	s[4] = uint64(uint32(m))
 	s[5] = uint64(uint32(k))
-	d.call(77)
+	d.call(78)
 }
 
 // I8Dequantize calls the kernel i8_dequantize.
@@ -1207,7 +1219,7 @@ func (d *Device) I8Dequantize(y, x Addr, scale float32, zero, n int32) {
 	s[2] = uint64(math.Float32bits(scale))
 	s[3] = uint64(uint32(zero))
 	s[4] = uint64(uint32(n))
-	d.call(78)
+	d.call(79)
 }
 
 // U8Lookup calls the kernel u8_lookup.
@@ -1217,7 +1229,7 @@ func (d *Device) U8Lookup(y, x, table Addr, n int32) {
 	s[1] = uint64(x)
 	s[2] = uint64(table)
 	s[3] = uint64(uint32(n))
-	d.call(79)
+	d.call(80)
 }
 
 // Qs8Add calls the kernel qs8_add.
@@ -1232,7 +1244,7 @@ func (d *Device) Qs8Add(y, a, b Addr, bias, am, bm, shift, zero, n int32) {
 	s[6] = uint64(uint32(shift))
 	s[7] = uint64(uint32(zero))
 	s[8] = uint64(uint32(n))
-	d.call(80)
+	d.call(81)
 }
 
 // Qs8Mul calls the kernel qs8_mul.
@@ -1246,7 +1258,7 @@ func (d *Device) Qs8Mul(y, a, b Addr, az, bz int32, scale float32, zero, n int32
 	s[5] = uint64(math.Float32bits(scale))
 	s[6] = uint64(uint32(zero))
 	s[7] = uint64(uint32(n))
-	d.call(81)
+	d.call(82)
 }
 
 // F32Conv calls the kernel f32_conv.
@@ -1257,7 +1269,7 @@ func (d *Device) F32Conv(y, x, w, bias, desc Addr) {
 	s[2] = uint64(w)
 	s[3] = uint64(bias)
 	s[4] = uint64(desc)
-	d.call(82)
+	d.call(83)
 }
 
 // F32Depthwise calls the kernel f32_depthwise.
@@ -1268,7 +1280,7 @@ func (d *Device) F32Depthwise(y, x, w, bias, desc Addr) {
 	s[2] = uint64(w)
 	s[3] = uint64(bias)
 	s[4] = uint64(desc)
-	d.call(83)
+	d.call(84)
 }
 
 // F32MaxPool calls the kernel f32_max_pool.
@@ -1278,7 +1290,7 @@ func (d *Device) F32MaxPool(y, index, x, desc Addr) {
 	s[1] = uint64(index)
 	s[2] = uint64(x)
 	s[3] = uint64(desc)
-	d.call(84)
+	d.call(85)
 }
 
 // F32AvgPool calls the kernel f32_avg_pool.
@@ -1287,7 +1299,7 @@ func (d *Device) F32AvgPool(y, x, desc Addr) {
 	s[0] = uint64(y)
 	s[1] = uint64(x)
 	s[2] = uint64(desc)
-	d.call(85)
+	d.call(86)
 }
 
 // F32AdaptiveAvgPool calls the kernel f32_adaptive_avg_pool.
@@ -1296,7 +1308,7 @@ func (d *Device) F32AdaptiveAvgPool(y, x, desc Addr) {
 	s[0] = uint64(y)
 	s[1] = uint64(x)
 	s[2] = uint64(desc)
-	d.call(86)
+	d.call(87)
 }
 
 // F32Affine calls the kernel f32_affine.
@@ -1309,5 +1321,5 @@ func (d *Device) F32Affine(y, x, scale, shift Addr, n, channels, inner int32) {
 	s[4] = uint64(uint32(n))
 	s[5] = uint64(uint32(channels))
 	s[6] = uint64(uint32(inner))
-	d.call(87)
+	d.call(88)
 }

@@ -380,6 +380,15 @@ func (d *Device) F32ArgReduce(op int32, dst, src Addr, row, outer, n, inner int3
 	importF32ArgReduce(op, uint32(dst), uint32(src), row, outer, n, inner)
 }
 
+//go:wasmimport kernels u8_any
+//go:noescape
+func importU8Any(dst uint32, src uint32, outer int32, n int32, inner int32)
+
+// U8Any calls the kernel u8_any.
+func (d *Device) U8Any(dst, src Addr, outer, n, inner int32) {
+	importU8Any(uint32(dst), uint32(src), outer, n, inner)
+}
+
 //go:wasmimport kernels f32_softmax
 //go:noescape
 func importF32Softmax(op int32, dst uint32, dstRow int32, src uint32, srcRow int32, outer int32, n int32, inner int32)

@@ -138,6 +138,9 @@ void f32_reduce(int32_t op, void *dst, void *src, int32_t row, int32_t outer, in
 __attribute__((export_name("f32_arg_reduce")))
 void f32_arg_reduce(int32_t op, void *dst, void *src, int32_t row, int32_t outer, int32_t n, int32_t inner);
 
+__attribute__((export_name("u8_any")))
+void u8_any(void *dst, void *src, int32_t outer, int32_t n, int32_t inner);
+
 __attribute__((export_name("f32_softmax")))
 void f32_softmax(int32_t op, void *dst, int32_t dst_row, void *src, int32_t src_row, int32_t outer, int32_t n, int32_t inner);
 

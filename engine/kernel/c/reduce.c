@@ -243,3 +243,39 @@ void f32_nll_rows(void *dst, void *logits, int32_t row, void *target, int32_t m,
     parallel_for(nll_body, &c, m, reduce_grain(n * 4));
   }
 }
+
+struct any_args {
+  uint8_t *dst;
+  const uint8_t *src;
+  int32_t n, inner;
+};
+
+static void any_body(const void *args, int32_t begin, int32_t end) {
+  const struct any_args *c = args;
+  for (int32_t r = begin; r < end; r++) {
+    const uint8_t *p = c->src + (size_t)r * (size_t)c->n * (size_t)c->inner;
+    uint8_t *d = c->dst + (size_t)r * (size_t)c->inner;
+    if (c->inner == 1) {
+      int32_t i = 0, any = 0;
+      for (; !any && i + 16 <= c->n; i += 16) {
+        any = wasm_v128_any_true(wasm_v128_load(p + i));
+      }
+      for (; !any && i < c->n; i++) {
+        any = p[i] != 0;
+      }
+      *d = (uint8_t)any;
+      continue;
+    }
+    memset(d, 0, (size_t)c->inner);
+    for (int32_t i = 0; i < c->n; i++, p += c->inner) {
+      for (int32_t j = 0; j < c->inner; j++) {
+        d[j] |= p[j] != 0;
+      }
+    }
+  }
+}
+
+void u8_any(void *dst, void *src, int32_t outer, int32_t n, int32_t inner) {
+  struct any_args c = {dst, src, n, inner};
+  parallel_for(any_body, &c, outer, (int32_t)(1 + 100000 / ((int64_t)n * inner + 1)));
+}
