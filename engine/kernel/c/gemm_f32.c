@@ -10,7 +10,7 @@
 // splats, which are two instructions in wazero, and leaves two streams with constant offsets, hence
 // two bounds checks. Measured for the tile (GFLOP/s, Chromium 156 / wazero 1.12, one thread, K=576):
 // 4x8 repeated 43 / 19, unrolled twice 35 / 22; 4x8 splats 39 / 13; 2x4 partial sums 38 / 14.
-// With one panel only, repeating does not pay and the tile reads a in place.
+// With one panel only, repeating does not pay and the tile reads a in place; one row reads b in place.
 #include "tt.h"
 
 #define ROWS 128
@@ -187,11 +187,66 @@ TT_INLINE void finish(const v128_t *s, int32_t height, int32_t ldc, float *c, in
   }
 }
 
+// transposed adds 4 products for each of 4 columns to s, from 4 rows of b.
+#define TRANSPOSED(s, b, b1, b2, b3)                                                                 \
+  {                                                                                                  \
+    v128_t v0 = wasm_v128_load(b), v1 = wasm_v128_load(b1);                                          \
+    v128_t v2 = wasm_v128_load(b2), v3 = wasm_v128_load(b3);                                         \
+    v128_t t0 = wasm_i32x4_shuffle(v0, v1, 0, 4, 1, 5), t1 = wasm_i32x4_shuffle(v2, v3, 0, 4, 1, 5); \
+    v128_t t2 = wasm_i32x4_shuffle(v0, v1, 2, 6, 3, 7), t3 = wasm_i32x4_shuffle(v2, v3, 2, 6, 3, 7); \
+    s = wasm_f32x4_add(s, wasm_f32x4_mul(x0, wasm_i32x4_shuffle(t0, t1, 0, 1, 4, 5)));               \
+    s = wasm_f32x4_add(s, wasm_f32x4_mul(x1, wasm_i32x4_shuffle(t0, t1, 2, 3, 6, 7)));               \
+    s = wasm_f32x4_add(s, wasm_f32x4_mul(x2, wasm_i32x4_shuffle(t2, t3, 0, 1, 4, 5)));               \
+    s = wasm_f32x4_add(s, wasm_f32x4_mul(x3, wasm_i32x4_shuffle(t2, t3, 2, 3, 6, 7)));               \
+  }
+
+// row8 adds k products to the 1x8 sums s, straight from 8 rows of b: packing them for one row would cost more than the
+// row.
+static TT_NOINLINE void row8(v128_t s[2], const float *a, const float *b, int32_t ldb, int32_t k, float alpha) {
+  const float *b1 = b + ldb, *b2 = b1 + ldb, *b3 = b2 + ldb, *b4 = b3 + ldb, *b5 = b4 + ldb, *b6 = b5 + ldb,
+              *b7 = b6 + ldb;
+  v128_t s0 = s[0], s1 = s[1], by = wasm_f32x4_splat(alpha);
+  int32_t i = 0;
+  for (; i + 4 <= k; i += 4) {
+    v128_t x = wasm_f32x4_mul(wasm_v128_load(a + i), by);
+    v128_t x0 = wasm_i32x4_shuffle(x, x, 0, 0, 0, 0), x1 = wasm_i32x4_shuffle(x, x, 1, 1, 1, 1);
+    v128_t x2 = wasm_i32x4_shuffle(x, x, 2, 2, 2, 2), x3 = wasm_i32x4_shuffle(x, x, 3, 3, 3, 3);
+    TRANSPOSED(s0, b + i, b1 + i, b2 + i, b3 + i)
+    TRANSPOSED(s1, b4 + i, b5 + i, b6 + i, b7 + i)
+  }
+  for (; i < k; i++) {
+    v128_t x = wasm_f32x4_splat(a[i] * alpha);
+    s0 = wasm_f32x4_add(s0, wasm_f32x4_mul(x, wasm_f32x4_make(b[i], b1[i], b2[i], b3[i])));
+    s1 = wasm_f32x4_add(s1, wasm_f32x4_mul(x, wasm_f32x4_make(b4[i], b5[i], b6[i], b7[i])));
+  }
+  s[0] = s0, s[1] = s1;
+}
+
+// one_row does columns [j0, j1) of a product with one row and returns where it stopped: fewer than 8 columns are left.
+static int32_t one_row(const gemm_args *g, float *c, const float *a, const float *b, int32_t j0, int32_t j1) {
+  for (; j0 + 8 <= j1; j0 += 8) {
+    v128_t s[2];
+    start(s, 1, g, c + j0, g->bias ? g->bias + j0 : 0, 8, 1);
+    row8(s, a, b + (size_t)j0 * (size_t)g->ldb, g->ldb, g->k, g->alpha);
+    if (g->clamp) {
+      bounded(s, 2, g);
+    }
+    finish(s, 1, g->ldc, c + j0, 8);
+  }
+  return j0;
+}
+
 // block does rows [i0, i1) and columns [j0, j1) of one product.
 static void block(const gemm_args *g, float *c, const float *a, const float *b, int32_t i0, int32_t i1, int32_t j0,
                   int32_t j1) {
   float *panels = tt_scratch();                  // COLS * KC
   float *repeated = panels + (size_t)COLS * KC;  // KC * 16
+  if (g->m == 1 && !g->nn) {
+    j0 = one_row(g, c, a, b, j0, j1);
+    if (j0 == j1) {
+      return;
+    }
+  }
   int32_t k0 = 0;
   do {
     int32_t kc = tt_min32(KC, g->k - k0), clamp = g->clamp && k0 + KC >= g->k;
