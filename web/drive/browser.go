@@ -248,8 +248,11 @@ func (b *Browser) Picture(path, selector string, scale float64, quality int64) e
 	var box struct{ X, Y, Width, Height float64 }
 	err := b.Eval(fmt.Sprintf(`(() => {
 	  const all = [...document.querySelectorAll(%q)].map((e) => e.getBoundingClientRect());
-	  const [x, y] = [Math.min(...all.map((r) => r.left)) - 8, Math.min(...all.map((r) => r.top)) - 8];
-	  return { X: x + scrollX, Y: y + scrollY, Width: Math.max(...all.map((r) => r.right)) - x + 8, Height: Math.max(...all.map((r) => r.bottom)) - y + 8 };
+	  const page = document.documentElement; // what scrolls in a box of its own reaches past it, and a clip that does comes out cut
+	  const left = Math.max(0, Math.min(...all.map((r) => r.left)) - 8 + scrollX), top = Math.max(0, Math.min(...all.map((r) => r.top)) - 8 + scrollY);
+	  const right = Math.min(page.clientWidth, Math.max(...all.map((r) => r.right)) + 8 + scrollX);
+	  const bottom = Math.min(page.scrollHeight, Math.max(...all.map((r) => r.bottom)) + 8 + scrollY);
+	  return { X: left, Y: top, Width: right - left, Height: bottom - top };
 	})()`, selector), &box)
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ func TestPictures(t *testing.T) {
 	model := assets.Need(t, assets.Model)
 	url := serve(t, &site.Site{Dist: realDist(t), Assets: filepath.Dir(model), Isolated: true})
 	profile := t.TempDir()
-	const scale, quality, most = 0.75, 50, 150_000
+	const scale, quality, most = 0.75, 50, 350_000
 	total := int64(0)
 	picture := func(b *drive.Browser, name, selector string) {
 		t.Helper()
@@ -34,10 +34,15 @@ func TestPictures(t *testing.T) {
 		total += st.Size()
 	}
 	card := func(title string) string { return `[aria-labelledby="` + title + `-title"]` }
+	compare := "#result-title, #before-after, #confusion, #order, #pairs tr:nth-child(-n+5), " + card("result") + " > p"
+	ready := func(b *drive.Browser, ctx contextT) {
+		t.Helper()
+		_, err := b.WaitFor(ctx, "model and data", nil, func(s drive.State) bool { return s.Model.Phase == "ready" && s.Data.Phase == "ready" && s.FineTune })
+		must(t, err)
+	}
 	b, ctx := open(t, 20*time.Minute, drive.Options{Width: 860, Profile: profile, Downloads: t.TempDir()})
 	must(t, b.Goto(url))
-	_, err := b.WaitFor(ctx, "model and data", nil, func(s drive.State) bool { return s.Model.Phase == "ready" && s.Data.Phase == "ready" && s.FineTune })
-	must(t, err)
+	ready(b, ctx)
 	picture(b, "model", ".top, "+card("model"))
 	picture(b, "data", card("data"))
 	s, err := b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": "60", "lr": "0.5", "evalEvery": "15"}})
@@ -48,19 +53,22 @@ func TestPictures(t *testing.T) {
 	must(t, b.Click("generate"))
 	_, err = b.WaitFor(ctx, "the answers", nil, func(s drive.State) bool { return s.FineTune })
 	must(t, err)
-	picture(b, "compare", "#result-title, #before-after, #confusion, #order, #pairs tr:nth-child(-n+5), "+card("result")+" > p")
+	picture(b, "compare", compare)
 	picture(b, "keep", card("keep")+", "+card("runs"))
 	b.Close()
 	for name, o := range map[string]drive.Options{"dark": {Width: 860, Dark: true}, "phone": {Width: 393, Height: 852}} {
 		o.Profile = profile
 		b, ctx := open(t, 10*time.Minute, o)
 		must(t, b.Goto(url))
-		_, err := b.WaitFor(ctx, "model and data", nil, func(s drive.State) bool { return s.Model.Phase == "ready" && s.Data.Phase == "ready" && s.FineTune })
-		must(t, err)
+		ready(b, ctx)
 		must(t, b.Eval(`document.querySelector("#runs .open-run").click()`, nil))
-		_, err = b.WaitFor(ctx, "the run", nil, func(s drive.State) bool { return s.Result.Phase == "ready" && s.FineTune })
+		_, err := b.WaitFor(ctx, "the run", nil, func(s drive.State) bool { return s.Result.Phase == "ready" && s.FineTune })
 		must(t, err)
-		picture(b, name, card("train"))
+		picture(b, name+"-model", ".top, "+card("model"))
+		picture(b, name+"-data", card("data"))
+		picture(b, name+"-train", card("train"))
+		picture(b, name+"-compare", compare)
+		picture(b, name+"-keep", card("keep")+", "+card("runs"))
 		b.Close()
 	}
 	if total > most {
