@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"tabtune/host"
 	"tabtune/internal/assets"
@@ -86,30 +87,43 @@ func main() {
 	seeds := flag.Int("seeds", 5, "runs of every setting")
 	work := flag.String("work", "build/study", "folder of the runs")
 	out := flag.String("out", "docs", "folder of the report")
-	only := flag.String("only", "", "run one setting")
+	only := flag.String("only", "", "run these settings, separated by commas")
 	tasks := flag.String("tasks", "all", "run these tasks, separated by commas")
+	done := flag.Bool("done", false, "run nothing: report what is done")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	sets, err := dataSets(*tasks)
 	if err == nil {
-		err = run(ctx, sets, *rows, *seeds, *work, *out, *only)
+		err = run(ctx, sets, *rows, *seeds, *work, *out, *only, *done)
 	}
 	if err != nil {
 		log.Fatal("study: ", err)
 	}
 }
 
-func run(ctx context.Context, sets []dataSet, rows, seeds int, work, out, only string) error {
+func run(ctx context.Context, sets []dataSet, rows, seeds int, work, out, only string, done bool) error {
+	var names []string
+	if only != "" {
+		names = strings.Split(only, ",")
+	}
+	for _, n := range names {
+		if !slices.ContainsFunc(settings(), func(s setting) bool { return s.Name == n }) {
+			return fmt.Errorf("no setting %q", n)
+		}
+	}
 	var all []record
 	for seed := range int64(seeds) {
 		for i := range sets {
 			d := &sets[i]
 			for _, s := range settings() {
-				if only != "" && s.Name != only || !d.has(s) {
+				if len(names) > 0 && !slices.Contains(names, s.Name) || !d.has(s) {
 					continue
 				}
-				r, err := one(ctx, d, s, seed, d.rows(rows), work)
+				r, err := one(ctx, d, s, seed, d.rows(rows), work, done)
+				if errors.Is(err, errNotDone) {
+					continue
+				}
 				if err != nil {
 					return fmt.Errorf("%s, %s, seed %d: %w", d.Name, s.Name, seed, err)
 				}
@@ -128,8 +142,11 @@ func run(ctx context.Context, sets []dataSet, rows, seeds int, work, out, only s
 	return nil
 }
 
-// one makes a run, or reads it if it was made before.
-func one(ctx context.Context, d *dataSet, s setting, seed int64, rows int, work string) (record, error) {
+// errNotDone is what one answers of a run that it is not to make.
+var errNotDone = errors.New("not done")
+
+// one makes a run, or reads it if it was made before; a run to be read alone that was not made is errNotDone.
+func one(ctx context.Context, d *dataSet, s setting, seed int64, rows int, work string, read bool) (record, error) {
 	dir, err := filepath.Abs(filepath.Join(work, fmt.Sprintf("%s-%s-%d-%d", d.Name, s.Name, rows, seed)))
 	if err != nil {
 		return record{}, err
@@ -140,6 +157,9 @@ func one(ctx context.Context, d *dataSet, s setting, seed int64, rows int, work 
 		return r, json.Unmarshal(b, &r)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return r, err
+	}
+	if read {
+		return r, errNotDone
 	}
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return r, err
