@@ -1,6 +1,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
-import { parts } from "../store.js";
+import { MemoryFolder } from "../memory.js";
+import { fileHandle, known, list, parts, readWhole, remember, remove, temporary, writeWhole } from "../store.js";
 import { describe, CodedError } from "../errors.js";
 
 test("storage paths: a known folder and plain names, nothing else", () => {
@@ -17,4 +18,48 @@ test("errors become a code and a sentence", () => {
   assert.equal(describe(new DOMException("x", "NoModificationAllowedError")).code, "locked");
   assert.deepEqual(describe(new CodedError("network", "no", "why")), { code: "network", message: "no", detail: "why" });
   assert.deepEqual(describe("odd"), { code: "failed", message: "odd" });
+});
+
+test("without OPFS files are kept in memory; a record of a model that there is no room for is done without", async () => {
+  assert.notEqual(await temporary(), ""); // node has none
+  await writeWhole("/models/a.gguf", new TextEncoder().encode("GGUF"));
+  const record = { bytes: 4, fingerprint: "0123456789abcdef", sha256: "0".repeat(64) };
+  await remember("/models/a.gguf", record);
+  assert.deepEqual(await known("/models/a.gguf"), record);
+  const full = MemoryFolder.prototype.getFileHandle;
+  const warn = console.warn;
+  /** @type {string[]} */
+  const warnings = [];
+  try {
+    console.warn = (text) => warnings.push(String(text));
+    MemoryFolder.prototype.getFileHandle = async function (...args) {
+      if (args[1]?.create) throw new DOMException("no room", "QuotaExceededError");
+      return full.apply(this, args);
+    };
+    await remember("/models/a.gguf", { ...record, bytes: 5 });
+  } finally {
+    MemoryFolder.prototype.getFileHandle = full;
+    console.warn = warn;
+  }
+  assert.match(warnings.join(), /no record of \/models\/a.gguf: QuotaExceededError/);
+  assert.deepEqual(await known("/models/a.gguf"), record); // the one from before
+  await remove("/models/a.gguf");
+  assert.deepEqual((await list()).files, []);
+});
+
+test("a write cut short by a full storage is an error and leaves the file as it was", async () => {
+  await writeWhole("/data/a.csv", new TextEncoder().encode("old"));
+  const part = await fileHandle("/data/a.csv.part", true);
+  const proto = Object.getPrototypeOf(part);
+  const open = proto.createSyncAccessHandle;
+  try {
+    proto.createSyncAccessHandle = async function () {
+      const h = await open.call(this);
+      return { ...h, write: (/** @type {Uint8Array} */ data) => h.write(data.subarray(0, 1)) };
+    };
+    await assert.rejects(writeWhole("/data/a.csv", new TextEncoder().encode("newer")), (e) => describe(e).code === "quota");
+  } finally {
+    proto.createSyncAccessHandle = open;
+  }
+  assert.equal(new TextDecoder().decode(await readWhole("/data/a.csv")), "old");
 });
