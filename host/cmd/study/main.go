@@ -82,8 +82,11 @@ type point struct {
 	Loss     float64 `json:"loss"`
 }
 
+// fullRows is the budget of the study that make study runs.
+const fullRows = 25600
+
 func main() {
-	rows := flag.Int("rows", 25600, "rows through the model that every run may use")
+	rows := flag.Int("rows", fullRows, "rows through the model that every run may use")
 	seeds := flag.Int("seeds", 5, "runs of every setting")
 	work := flag.String("work", "build/study", "folder of the runs")
 	out := flag.String("out", "docs", "folder of the report")

@@ -13,9 +13,13 @@ import (
 // report writes STUDY.md and a plot for every task.
 func report(all []record, sets []dataSet, rows int, out string) error {
 	var b strings.Builder
+	command := "make study"
+	if rows != fullRows {
+		command = fmt.Sprintf("go run ./host/cmd/study -rows %d", rows)
+	}
 	b.WriteString(`# Estimators at equal rows
 
-Made by ` + "`make study`" + `: SmolLM2-135M-Instruct in int8, so many rows through the model for every run, linear decay unless said, under wazero. The
+Made by ` + "`" + command + "`" + `: SmolLM2-135M-Instruct in int8, so many rows through the model for every run, linear decay unless said, under wazero. The
 best checkpoint on the validation rows counts, by loss, or by the generated answers where those are what is judged; step 0 is one. Mean and standard
 deviation over the seeds. Rows of a learning-rate search and of evaluations are not counted: a search takes at most 20 steps.
 `)
