@@ -210,38 +210,42 @@ const oneGigabyte = `{
   };
 }`
 
-// phone is the window of an iPhone 15; slow gives the tab touch and a main thread four times slower.
-var phone = drive.Options{Width: 393, Height: 852, Density: 3}
+// phones are windows in CSS pixels; slow gives the tab touch and a main thread four times slower.
+var phones = map[string]drive.Options{"iPhone 15": {Width: 393, Height: 852, Density: 3}, "Pixel 8": {Width: 412, Height: 915, Density: 2.625}}
 
 func slow(t *testing.T, b *drive.Browser) {
 	t.Helper()
 	must(t, b.Run(emulation.SetTouchEmulationEnabled(true).WithMaxTouchPoints(5), emulation.SetCPUThrottlingRate(4)))
 }
 
-// TestPhone trains on a phone's window, processor and memory, at a fraction of the processor's time, and ends early. TestLearning trains the real model so.
+// TestPhone trains on phones' windows, processors and memory, at a fraction of the processor's time, and ends early. TestLearning trains the real
+// model so.
 func TestPhone(t *testing.T) {
-	o := phone
-	o.Downloads = t.TempDir()
-	b, ctx := open(t, 2*time.Minute, o)
-	slow(t, b)
-	host := &site.Site{Dist: fakeDist, Assets: fakeAssets, Isolated: true}
-	host.Script(oneGigabyte)
-	must(t, b.Goto(serve(t, host)))
-	prepare(t, b, ctx)
-	must(t, b.Set("share", "50"))
-	must(t, b.Set("patience", "2"))
-	s, err := b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": "1000", "evalEvery": "20"}})
-	must(t, err)
-	// The stand-in's scores are the best ones before step 40.
-	if at := s.Number("Step"); at < 60 || at >= 1000 {
-		t.Errorf("ended at step %v, want from 60 on and before the last", at)
-	}
-	if !strings.Contains(s.Estimate, "this browser allows 1.02 GB") {
-		t.Errorf("estimate: %q", s.Estimate)
-	}
-	var wide bool
-	must(t, b.Eval(`document.documentElement.scrollWidth > innerWidth + 1`, &wide))
-	if wide {
-		t.Error("the page scrolls sideways")
+	for name, o := range phones {
+		t.Run(name, func(t *testing.T) {
+			o.Downloads = t.TempDir()
+			b, ctx := open(t, 2*time.Minute, o)
+			slow(t, b)
+			host := &site.Site{Dist: fakeDist, Assets: fakeAssets, Isolated: true}
+			host.Script(oneGigabyte)
+			must(t, b.Goto(serve(t, host)))
+			prepare(t, b, ctx)
+			must(t, b.Set("share", "50"))
+			must(t, b.Set("patience", "2"))
+			s, err := b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": "1000", "evalEvery": "20"}})
+			must(t, err)
+			// The stand-in's scores are the best ones before step 40.
+			if at := s.Number("Step"); at < 60 || at >= 1000 {
+				t.Errorf("ended at step %v, want from 60 on and before the last", at)
+			}
+			if !strings.Contains(s.Estimate, "this browser allows 1.02 GB") {
+				t.Errorf("estimate: %q", s.Estimate)
+			}
+			var wide bool
+			must(t, b.Eval(`document.documentElement.scrollWidth > innerWidth + 1`, &wide))
+			if wide {
+				t.Error("the page scrolls sideways")
+			}
+		})
 	}
 }

@@ -49,7 +49,7 @@ func TestLearning(t *testing.T) {
 	}{{"Chromium, two threads", "2", learnSteps, false}, {"Chromium on a phone, one thread", "1", compareSteps, true}} {
 		o := drive.Options{}
 		if run.phone {
-			o = phone
+			o = phones["iPhone 15"]
 			s.Script(oneGigabyte)
 		}
 		o.Downloads = t.TempDir()
