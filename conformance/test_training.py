@@ -177,23 +177,53 @@ def test_head_in_peft(hf, tokenizer, work):
     assert (want - plain).abs().max() > 0.05
 
 
-def test_eval_in_peft(run, peft, tokenizer, work):
-    """tabtune eval with the adapter's folder against PEFT with the same folder, row by row."""
-    rows = list(csv.DictReader(VAL.open(encoding="utf-8", newline="")))[:12]
+def rows_in_peft(out, model, tokenizer, work, n):
+    """The loss of each of n rows by tabtune eval with the adapter of a run, by PEFT, and by PEFT without it."""
+    rows = list(csv.DictReader(VAL.open(encoding="utf-8", newline="")))[:n]
     data = work / "rows.csv"
     with data.open("w", encoding="utf-8", newline="") as f:
         w = csv.DictWriter(f, ["text", "label"])
         w.writeheader()
         w.writerows({k: r[k] for k in ("text", "label")} for r in rows)
-    predictions = work / "predictions.jsonl"
-    tabtune("eval", *DATA, "--data", data, "--window", 128, "--dtype", "f32", "--adapter", run[0], "--predictions", predictions)
+    predictions = work / f"{out.name}-predictions.jsonl"
+    tabtune("eval", *DATA, "--data", data, "--window", 128, "--dtype", "f32", "--adapter", out, "--predictions", predictions)
     got = sorted((json.loads(x) for x in predictions.read_text().splitlines()), key=lambda p: p["row"])
     labels = [tokenizer.encode(w, add_special_tokens=False).ids[0] for w in (" terrible", " great")]
-    want = []
+    want, plain = [], []
     for r in rows:
-        ids = torch.tensor([tokenizer.encode(r["text"] + " It was", add_special_tokens=False).ids])
-        want.append(-F.log_softmax(peft(ids).logits[0, -1, labels], 0)[int(r["label"] == "positive")])
+        ids, y = torch.tensor([tokenizer.encode(r["text"] + " It was", add_special_tokens=False).ids]), int(r["label"] == "positive")
+        want.append(-F.log_softmax(model(ids).logits[0, -1, labels], 0)[y])
+        with model.disable_adapter():
+            plain.append(-F.log_softmax(model(ids).logits[0, -1, labels], 0)[y])
     assert len(got) == len(want)
-    far = relative(torch.tensor([p["loss"] for p in got]), torch.stack(want))
+    return torch.tensor([p["loss"] for p in got]), torch.stack(want), torch.stack(plain)
+
+
+def test_eval_in_peft(run, peft, tokenizer, work):
+    """tabtune eval with the adapter's folder against PEFT with the same folder, row by row."""
+    got, want, _ = rows_in_peft(run[0], peft, tokenizer, work, 12)
+    far = relative(got, want)
     note("tabtune eval with the adapter against PEFT, f32, loss of each of 12 rows", largest_relative_difference=far)
     assert far < 1e-3
+
+
+@pytest.mark.parametrize("kind, flags, rank", [
+    ("stacked", ["--resample-every", 4], 12),  # three subspaces
+    ("activations", ["--subspace", "activations"], 4)])
+def test_subspaces_in_peft(hf, tokenizer, work, kind, flags, rank):
+    """An adapter stacked of the subspaces that a run went through, and one whose A is made of activations, load in PEFT as any other."""
+    from peft import PeftModel
+
+    out = work / kind
+    _, metrics = train(out, "--layers", 4, "--rank", 4, "--alpha", 8, "--queries", 8, "--batch", 2, "--seed", 3, "--steps", 12, "--lr", 0.5, "--eval-every", 12,
+                       *flags)
+    assert len([m for m in metrics if m["type"] == "step"]) == 12
+    a = load_file(out / "adapter" / "adapter_model.safetensors")["base_model.model.model.layers.29.self_attn.q_proj.lora_A.weight"]
+    model = PeftModel.from_pretrained(hf, out / "adapter").eval()
+    got, want, plain = rows_in_peft(out, model, tokenizer, work, 4)
+    model.unload()
+    far = relative(got, want)
+    note(f"tabtune eval with an adapter ({kind}) against PEFT, f32, loss of each of 4 rows", rank=a.shape[0], largest_relative_difference=far,
+         the_adapter_moves_them_by=(want - plain).abs().max().item())
+    assert a.shape[0] == rank
+    assert far < 1e-3 < (want - plain).abs().max().item()
