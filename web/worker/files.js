@@ -3,7 +3,7 @@
 
 import { Directory, File, Fd, Inode, PreopenDirectory, wasi } from "./wasi/index.js";
 import { CodedError } from "./errors.js";
-import { commit, fileHandle, list, parts, readWhole, remove, writeWhole } from "./store.js";
+import { commit, fileHandle, list, openSync, parts, readWhole, remove, writeWhole } from "./store.js";
 
 /** An OPFS file, read-only, with positioned reads (the shim's own class has none). */
 class StoredFile extends Inode {
@@ -160,7 +160,7 @@ export class Files {
       throw new CodedError("not_found", `${p[1]} is not stored in this browser any more. Load it again.`);
     }
     // "read-only" lets several tabs read one model; browsers without it ignore the option and lock the file.
-    dir.set(p[1], new StoredFile(await /** @type {any} */ (h).createSyncAccessHandle({ mode: "read-only" })));
+    dir.set(p[1], new StoredFile(await openSync(h, { mode: "read-only" })));
   }
 
   /** Takes a file out of /scratch. @param {string} path @returns {Uint8Array} */
@@ -183,7 +183,7 @@ export class Files {
     if (p[0] !== "models" || p.length !== 2) throw new CodedError("invalid_params", `${path}: models are written to /models`);
     this.close(path);
     const { contents } = this.models.dir;
-    const handle = await (await fileHandle(`${path}.part`, true)).createSyncAccessHandle();
+    const handle = await openSync(await fileHandle(`${path}.part`, true));
     const out = new StoredOutput(handle);
     out.truncate();
     contents.set(`${p[1]}.new`, out);
@@ -282,7 +282,7 @@ async function persistFile(run, path, data) {
   }
   let h = run.logs.get(path);
   if (!h) {
-    h = await (await fileHandle(full, true)).createSyncAccessHandle();
+    h = await openSync(await fileHandle(full, true));
     run.logs.set(path, h);
   }
   let from = saved?.length ?? 0;

@@ -56,6 +56,34 @@ export async function fileHandle(path, create = false) {
   return (await folder(p, create)).getFileHandle(name, { create });
 }
 
+const PATIENCE = 5000; // milliseconds
+
+/**
+ * Opens a file for synchronous access. A busy machine's Chromium has been seen not to answer at all, ever, where asking again gets an answer at once.
+ * @param {FileSystemFileHandle} file @param {{mode?: string}} [options] @returns {Promise<FileSystemSyncAccessHandle>}
+ */
+export async function openSync(file, options) {
+  /** @type {Promise<FileSystemSyncAccessHandle>[]} */
+  const asked = [];
+  while (asked.length < 5) {
+    asked.push(/** @type {any} */ (file).createSyncAccessHandle(options));
+    /** @type {any} */
+    let timer;
+    const late = new Promise((/** @type {(v: null) => void} */ resolve) => { timer = setTimeout(resolve, PATIENCE, null); });
+    // The first to succeed; when all have failed, the first one's error: a later one may have met an earlier one's lock.
+    const any = Promise.any(asked).catch((e) => { throw e.errors[0]; });
+    try {
+      const handle = await Promise.race([any, late]);
+      if (!handle) continue;
+      for (const p of asked) p.then((h) => { if (h !== handle) h.close(); }, () => {}); // what comes after all is not kept locked
+      return handle;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+  throw new CodedError("failed", "The browser does not open this page's storage. Reload the page; what is stored is kept.");
+}
+
 /** @param {string} path @returns {Promise<File|null>} */
 async function fileOrNull(path) {
   try {
@@ -81,7 +109,7 @@ export async function commit(path) {
 
 /** @param {string} path @param {Uint8Array} data Writes a whole file: new file, flush, rename. */
 export async function writeWhole(path, data) {
-  const h = await (await fileHandle(path + ".part", true)).createSyncAccessHandle();
+  const h = await openSync(await fileHandle(path + ".part", true));
   try {
     h.truncate(0);
     if (h.write(data, { at: 0 }) !== data.length) throw new DOMException("short write", "QuotaExceededError");
@@ -241,7 +269,7 @@ export async function download(p, emit, signal, anyOrigin = false) {
   const part = await fileHandle(p.path + ".part", true);
   const tagFile = await fileOrNull(tagPath);
   const tag = tagFile ? await tagFile.text() : "";
-  const h = await part.createSyncAccessHandle();
+  const h = await openSync(part);
   let fetched = 0;
   let size = 0;
   try {
@@ -325,7 +353,7 @@ export async function download(p, emit, signal, anyOrigin = false) {
 export async function importFile(p, emit, signal) {
   if (!(p.file instanceof Blob)) throw new CodedError("invalid_params", "store.import: no file given");
   await needRoom(p.file.size);
-  const h = await (await fileHandle(p.path + ".part", true)).createSyncAccessHandle();
+  const h = await openSync(await fileHandle(p.path + ".part", true));
   try {
     h.truncate(0);
     for (let at = 0; at < p.file.size; at += 4 * CHUNK) {

@@ -1,7 +1,7 @@
-import { test } from "node:test";
+import { mock, test } from "node:test";
 import assert from "node:assert/strict";
 import { MemoryFolder } from "../memory.js";
-import { fileHandle, known, list, parts, readWhole, remember, remove, temporary, writeWhole } from "../store.js";
+import { fileHandle, known, list, openSync, parts, readWhole, remember, remove, temporary, writeWhole } from "../store.js";
 import { describe, CodedError } from "../errors.js";
 
 test("storage paths: a known folder and plain names, nothing else", () => {
@@ -62,4 +62,43 @@ test("a write cut short by a full storage is an error and leaves the file as it 
     proto.createSyncAccessHandle = open;
   }
   assert.equal(new TextDecoder().decode(await readWhole("/data/a.csv")), "old");
+});
+
+test("a file that the browser does not open is asked for again, and what comes late is closed", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  try {
+    let closed = 0;
+    /** @type {any[]} */
+    const answers = [];
+    const file = /** @type {any} */ ({ createSyncAccessHandle: () => new Promise((resolve, reject) => answers.push({ resolve, reject })) });
+    const opened = openSync(file);
+    const until = async (/** @type {number} */ n) => {
+      for (let i = 0; i < 50 && answers.length < n; i++) {
+        await null;
+        if (i % 10 === 9) mock.timers.tick(5000);
+      }
+      assert.equal(answers.length, n);
+    };
+    await until(2);
+    answers[1].resolve({ close: () => assert.fail("in use") });
+    await opened;
+    answers[0].resolve({ close: () => closed++ });
+    await new Promise((r) => setImmediate(r));
+    assert.equal(closed, 1);
+
+    answers.length = 0;
+    const locked = openSync(file);
+    await until(1);
+    answers[0].reject(new DOMException("in use", "NoModificationAllowedError"));
+    await assert.rejects(locked, (e) => describe(e).code === "locked");
+
+    answers.length = 0;
+    const never = openSync(file);
+    const refused = assert.rejects(never, (e) => e instanceof CodedError && /Reload the page/.test(e.message));
+    await until(5);
+    mock.timers.tick(5000);
+    await refused;
+  } finally {
+    mock.timers.reset();
+  }
 });
