@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"tabtune/internal/atomicfile"
@@ -20,8 +21,8 @@ func report(all []record, sets []dataSet, rows int, out string) error {
 	b.WriteString(`# Estimators at equal rows
 
 Made by ` + "`" + command + "`" + `: SmolLM2-135M-Instruct in int8, so many rows through the model for every run, linear decay unless said, under wazero. The
-best checkpoint on the validation rows counts, by loss, or by the generated answers where those are what is judged; step 0 is one. Mean and standard
-deviation over the seeds. Rows of a learning-rate search and of evaluations are not counted: a search takes at most 20 steps.
+best checkpoint on the validation rows counts, by loss, or by the generated answers where those are what is judged; step 0 is one. It is chosen on the rows it
+is scored on, so the loss of the last step stands beside it. Mean and standard deviation over the seeds; the head is fitted without chance, its seeds are one. Rows of a learning-rate search and of evaluations are not counted: a search takes at most 20 steps.
 `)
 	for i := range sets {
 		d := &sets[i]
@@ -59,6 +60,14 @@ func spread(n int, f func(i int) float64) (mean, std float64) {
 	return mean, std
 }
 
+// plusMinus writes a mean and, of more than one run, its deviation.
+func plusMinus(digits, n int, mean, std float64) string {
+	if n < 2 {
+		return fmt.Sprintf("%.*f", digits, mean)
+	}
+	return fmt.Sprintf("%.*f ± %.*f", digits, mean, digits, std)
+}
+
 func text(all []record, d *dataSet, rows int) string {
 	var b strings.Builder
 	zero := all[0].Result.ZeroShot
@@ -67,8 +76,8 @@ func text(all []record, d *dataSet, rows int) string {
 
 %s; %d rows. Zero-shot: %s %.3f, loss %.3f.
 
-| setting | what | seeds | rows | %s | loss | rate |
-|---|---|---|---|---|---|---|
+| setting | what | seeds | rows | %s | loss | loss at the end | rate |
+|---|---|---|---|---|---|---|---|
 `, d.Name, d.What, rows, d.Metric, d.quality(zero), zero.Loss, d.Metric)
 	for _, s := range settings() {
 		rs := of(all, s.Name)
@@ -80,7 +89,11 @@ func text(all []record, d *dataSet, rows int) string {
 		loss, lossStd := spread(n, func(i int) float64 { return rs[i].Result.Best.Loss })
 		used, _ := spread(n, func(i int) float64 { return float64(rs[i].Result.Rows) })
 		rate, _ := spread(n, func(i int) float64 { return rs[i].Result.LR })
-		fmt.Fprintf(&b, "| %s | %s | %d | %.0f | %.3f ± %.3f | %.4f ± %.4f | %.3g |\n", s.Name, s.Note, n, used, acc, accStd, loss, lossStd, rate)
+		last, lastStd := spread(n, func(i int) float64 { return rs[i].Result.Best.Loss })
+		if !slices.ContainsFunc(rs, func(r record) bool { return len(r.Curve) == 0 }) {
+			last, lastStd = spread(n, func(i int) float64 { return rs[i].Curve[len(rs[i].Curve)-1].Loss })
+		}
+		fmt.Fprintf(&b, "| %s | %s | %d | %.0f | %s | %s | %s | %.3g |\n", s.Name, s.Note, n, used, plusMinus(3, n, acc, accStd), plusMinus(4, n, loss, lossStd), plusMinus(4, n, last, lastStd), rate)
 	}
 	fmt.Fprintf(&b, "\n![loss against rows](%s)\n", d.plotName())
 	return b.String()
