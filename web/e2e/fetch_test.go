@@ -121,3 +121,62 @@ func TestFetch(t *testing.T) {
 		return s.FineTune && s.Problem == "" && s.Model.Text == "tiny-model is ready."
 	}))
 }
+
+// TestFetchedPage asks for a model where a server answers with a page: that is said, nothing of it is kept, and the right address works after it.
+func TestFetchedPage(t *testing.T) {
+	b, ctx := open(t, time.Minute, drive.Options{})
+	model := append([]byte("GGUF"), make([]byte, 300_000)...)
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		if strings.HasPrefix(r.URL.Path, "/signin/") {
+			fmt.Fprint(w, "<!doctype html><title>Sign in</title>")
+			return
+		}
+		_, _ = w.Write(model)
+	}))
+	t.Cleanup(other.Close)
+	must(t, b.Goto(serve(t, &site.Site{Dist: fakeDist, Assets: fakeAssets, Isolated: true})))
+	prepare(t, b, ctx)
+	must(t, b.Unfold(ctx, "catalogue"))
+	fetch := func(address string) {
+		t.Helper()
+		must(t, b.Set("model-url", address))
+		must(t, b.Click("fetch-model"))
+	}
+	fetch(other.URL + "/signin/m.gguf")
+	s := problem(t, b, ctx, "sent something else than a model")
+	if !strings.Contains(s.Detail, "<!do") {
+		t.Errorf("detail: %q", s.Detail)
+	}
+	var left []string
+	must(t, b.Eval(`(async () => {
+	  const out = [];
+	  for await (const [name] of (await (await navigator.storage.getDirectory()).getDirectoryHandle("models")).entries()) if (name.startsWith("m.gguf.part") || name === "m.gguf") out.push(name);
+	  return out;
+	})()`, &left))
+	if len(left) > 0 {
+		t.Errorf("kept: %q", left)
+	}
+	fetch(other.URL + "/models/m.gguf")
+	shows(t, b, ctx, "the model", func(s drive.State) bool { return s.FineTune && s.Model.Text == "m is ready." })
+}
+
+// TestDropped drops a model and a table on the page, as a person would from a file manager.
+func TestDropped(t *testing.T) {
+	b, ctx := open(t, time.Minute, drive.Options{})
+	must(t, b.Goto(serve(t, &site.Site{Dist: fakeDist, Assets: fakeAssets, Isolated: true})))
+	prepare(t, b, ctx)
+	drop := func(name, text string) {
+		t.Helper()
+		must(t, b.Eval(fmt.Sprintf(`(() => {
+		  const moved = new DataTransfer();
+		  moved.items.add(new File([%q], %q));
+		  const at = document.querySelector("main");
+		  for (const type of ["dragover", "drop"]) if (at.dispatchEvent(new DragEvent(type, { dataTransfer: moved, bubbles: true, cancelable: true }))) throw new Error(type + " is left to the browser");
+		})()`, text, name), nil))
+	}
+	drop("dropped.gguf", "GGUF"+strings.Repeat("x", 5000))
+	shows(t, b, ctx, "the model", func(s drive.State) bool { return s.FineTune && s.Model.Text == "dropped is ready." })
+	drop("dropped.csv", "text,label\ngood,positive\nbad,negative\nfine,positive\n")
+	shows(t, b, ctx, "the data", func(s drive.State) bool { return s.FineTune && strings.Contains(s.Data.Text, "dropped.csv") })
+}

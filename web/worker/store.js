@@ -338,6 +338,14 @@ export async function download(p, emit, signal, anyOrigin = false) {
       throw new CodedError("corrupt", `${name} did not arrive intact and was deleted. Download it again.`, `sha256 ${got}, expected ${p.sha256}`);
     }
   }
+  if (p.path.endsWith(".gguf")) {
+    const magic = await (await (await fileHandle(p.path + ".part")).getFile()).slice(0, 4).text();
+    if (magic !== "GGUF") {
+      await remove(p.path + ".part");
+      await remove(tagPath);
+      throw new CodedError("corrupt", `${url.host} sent something else than a model under this address, perhaps a page that asks to sign in. Check the address, or save the file and pick it from this device.`, `the ${size} bytes begin with ${JSON.stringify(magic)}, a GGUF file with "GGUF"`);
+    }
+  }
   await commit(p.path);
   await remove(tagPath);
   return { path: p.path, bytes: size, fetched };
