@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
 	"tabtune/web/drive"
 	"tabtune/web/internal/site"
 )
@@ -109,3 +112,45 @@ const faultsOf = `(() => {
   for (const id of ids.filter((x, i) => ids.indexOf(x) !== i)) faults.push("id twice: " + id);
   return faults;
 })()`
+
+// TestKeyboard walks the page with the Tab key: every control that can be used is reached, in the order in which they stand, each shows that it has the
+// focus, and Enter presses the button.
+func TestKeyboard(t *testing.T) {
+	b, ctx := open(t, 2*time.Minute, drive.Options{Downloads: t.TempDir()})
+	must(t, b.Goto(serve(t, &site.Site{Dist: fakeDist, Assets: fakeAssets, Isolated: true})))
+	prepare(t, b, ctx)
+	must(t, b.Eval(`{
+	  window.controls = () => [...document.querySelectorAll("button, input, select, textarea, summary, a[href], [tabindex]")].filter((e) => !e.disabled && e.checkVisibility() && e.tabIndex >= 0);
+	  document.activeElement.blur();
+	}`, nil))
+	var want int
+	must(t, b.Eval(`controls().length`, &want))
+	if want < 10 {
+		t.Fatalf("%d controls", want)
+	}
+	last := -1
+	for i := range want {
+		must(t, b.Run(chromedp.KeyEvent(kb.Tab)))
+		var at struct {
+			Index int
+			Ring  bool
+			What  string
+		}
+		must(t, b.Eval(`(() => {
+		  const e = document.activeElement, style = getComputedStyle(e), label = e.labels?.[0] && getComputedStyle(e.labels[0]);
+		  const ring = (s) => s && (s.outlineStyle !== "none" && s.outlineWidth !== "0px" || s.boxShadow !== "none");
+		  return { Index: controls().indexOf(e), Ring: !!(ring(style) || ring(label)), What: e.outerHTML.slice(0, 100) };
+		})()`, &at))
+		if at.Index != last+1 {
+			t.Fatalf("Tab %d goes from control %d to %d: %s", i+1, last, at.Index, at.What)
+		}
+		if !at.Ring {
+			t.Errorf("nothing shows that this has the focus: %s", at.What)
+		}
+		last = at.Index
+	}
+	must(t, b.Eval(`document.getElementById("fine-tune").focus()`, nil))
+	must(t, b.Run(chromedp.KeyEvent(kb.Enter)))
+	_, err := b.WaitFor(ctx, "the run", nil, func(s drive.State) bool { return s.Number("Step") >= 1 })
+	must(t, err)
+}
