@@ -47,10 +47,10 @@ func settings() []setting {
 	return []setting{
 		{"paper", "P-RGE as MobiZO publishes it: q 4, b 4, rate 5e-5", false, adapter(host.TrainParams{Estimator: "prge", Queries: 4, Batch: 4, LR: host.LR(5e-5), Schedule: "constant"})},
 		{"prge", "P-RGE, q 8, b 8, rate found", false, adapter(host.TrainParams{Estimator: "prge", Queries: 8, Batch: 8})},
-		{"prge-0.5", "the same, rate 0.5", false, adapter(host.TrainParams{Estimator: "prge", Queries: 8, Batch: 8, LR: host.LR(0.5)})},
+		{"prge-0.5", "P-RGE, q 8, b 8, rate 0.5", false, adapter(host.TrainParams{Estimator: "prge", Queries: 8, Batch: 8, LR: host.LR(0.5)})},
 		{"rows", "other rows for every query: q 64, b 1, rate found", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1})},
-		{"rows-1", "the same, rate 1", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(1)})},
-		{"rows-2", "the same, rate 2", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(2)})},
+		{"rows-1", "other rows for every query: q 64, b 1, rate 1", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(1)})},
+		{"rows-2", "other rows for every query: q 64, b 1, rate 2", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(2)})},
 		{"momentum", "rows with momentum 0.9, rate 1", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(1), Optimizer: "momentum"})},
 		{"muon", "rows with ZO-Muon, rate 0.2", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(0.2), Optimizer: "muon"})},
 		{"mopi", "rows with ZO-MOPI, rate 0.2", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(0.2), Optimizer: "mopi"})},

@@ -107,7 +107,7 @@ func visitBytes(dist fs.FS) (int64, error) {
 			return err
 		}
 		switch path.Base(name) {
-		case "kernels_single.wasm.br", "kernels_relaxed.wasm.br", "LICENSE-MIT.br":
+		case "kernels_single.wasm.br", "LICENSE-MIT.br":
 			return nil
 		}
 		info, err := d.Info()
