@@ -20,7 +20,7 @@ var fusions = []Pass{
 	{"fuse rotary and attention", fuseAttention},
 	{"fuse decoding over a cache", fuseDecode},
 	{"fuse RMSNorm", fuseNorm},
-	{"fuse SwiGLU", fuseSwiGLU},
+	{"fuse gated linear units", fuseGLU},
 	{"fuse negative log-likelihood", fuseNLL},
 	{"fuse low-rank products", fuseLowRank},
 	{"fuse quantised linear layers", fuseLinear},

@@ -78,8 +78,8 @@ func (g *Graph) lastKept(mean *Node) bool {
 	return ok && ok2 && keep == 1 && len(dims) == 1 && (dims[0] == -1 || dims[0] == r-1)
 }
 
-// fuseSwiGLU matches (gate * sigmoid(gate)) * up.
-func fuseSwiGLU(g *Graph) (int, error) {
+// fuseGLU matches (gate * sigmoid(gate)) * up and gelu(gate, tanh) * up.
+func fuseGLU(g *Graph) (int, error) {
 	r := newRewriter(g)
 	for _, n := range g.Nodes {
 		if n.Op != "aten::mul.out" || r.taken(n) {
@@ -88,10 +88,15 @@ func fuseSwiGLU(g *Graph) (int, error) {
 		out := n.Args[2]
 		for _, side := range [][2]int{{n.Args[0], n.Args[1]}, {n.Args[1], n.Args[0]}} {
 			gate, ok := g.silu(side[0])
+			op := "tabtune::swiglu.out"
+			if !ok {
+				gate, ok = g.geluTanh(side[0])
+				op = "tabtune::geglu.out"
+			}
 			if !ok || g.Values[gate].DType != F32 || g.Values[side[1]].DType != F32 || !slices.Equal(g.Values[gate].Sizes, g.Values[side[1]].Sizes) {
 				continue
 			}
-			r.replace(n, r.node("tabtune::swiglu.out", gate, side[1], out))
+			r.replace(n, r.node(op, gate, side[1], out))
 			break
 		}
 	}
@@ -109,6 +114,15 @@ func (g *Graph) silu(v int) (x int, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// geluTanh matches v = gelu(x, approximate="tanh").
+func (g *Graph) geluTanh(v int) (x int, ok bool) {
+	n := g.made(v, "aten::gelu.out")
+	if n == nil || g.Values[n.Args[1]].Kind != KindString || g.Values[n.Args[1]].Str != "tanh" {
+		return 0, false
+	}
+	return n.Args[0], true
 }
 
 // fuseLowRank matches y + view(bmm(view(a), permute(b, [0,2,1]))), the product of

@@ -15,17 +15,17 @@ func fuseMLP(g *Graph) (int, error) {
 		if !ok {
 			continue
 		}
-		swiglu := g.made(product.x, "tabtune::swiglu.out")
+		glu, activation := g.gluOf(product.x)
 		quantize := g.made(product.q, "tabtune::quantize_rows.out")
-		if swiglu == nil || quantize == nil || quantize.Args[0] != product.x || !g.usedBy(product.x, quantize, down) || !g.usedBy(product.q, down) || !g.usedBy(product.scale, down) {
+		if glu == nil || quantize == nil || quantize.Args[0] != product.x || !g.usedBy(product.x, quantize, down) || !g.usedBy(product.q, down) || !g.usedBy(product.scale, down) {
 			continue
 		}
 		if product.sums >= 0 && !g.usedBy(product.sums, down) {
 			continue
 		}
-		gate, ok1 := g.linearInto(swiglu.Args[0], down.Op)
-		up, ok2 := g.linearInto(swiglu.Args[1], down.Op)
-		if !ok1 || !ok2 || gate.x != up.x || gate.q != up.q || swiglu.Args[0] == swiglu.Args[1] || !g.usedBy(swiglu.Args[0], swiglu) || !g.usedBy(swiglu.Args[1], swiglu) {
+		gate, ok1 := g.linearInto(glu.Args[0], down.Op)
+		up, ok2 := g.linearInto(glu.Args[1], down.Op)
+		if !ok1 || !ok2 || gate.x != up.x || gate.q != up.q || glu.Args[0] == glu.Args[1] || !g.usedBy(glu.Args[0], glu) || !g.usedBy(glu.Args[1], glu) {
 			continue
 		}
 		wide := g.Values[product.x]
@@ -45,10 +45,20 @@ func fuseMLP(g *Graph) (int, error) {
 			return v
 		}
 		r.replace(down, r.node("tabtune::mlp.out", gate.x, gate.q, gate.scale, or(gate.sums), gate.w, gate.ws, or(gate.wm), up.w, up.ws, or(up.wm),
-			product.w, product.ws, or(product.wm), g.temp(F32, pte.Static, mlpRows, ffn), g.temp(F32, pte.Static, mlpRows, ffn),
+			product.w, product.ws, or(product.wm), g.AddInt(int64(activation)), g.temp(F32, pte.Static, mlpRows, ffn), g.temp(F32, pte.Static, mlpRows, ffn),
 			g.temp(I16, pte.Static, mlpRows, (ffn+7)&^7), g.temp(F32, pte.Static, mlpRows), sums, product.out))
 	}
 	return r.apply()
+}
+
+// gluOf returns the gated linear unit that makes v, if one does, and its activation.
+func (g *Graph) gluOf(v int) (n *Node, activation int32) {
+	for name, op := range gluCodes {
+		if n := g.made(v, name); n != nil {
+			return n, op
+		}
+	}
+	return nil, 0
 }
 
 // product is a fused linear layer; sums and wm are -1 with int8 weights.

@@ -8,6 +8,9 @@ import (
 // Operators that passes make (see fuse.go). No program may name them in a file:
 // their names are not in the stock schemas, and Load refuses "tabtune::".
 
+// gluCodes are the gated linear units (Shazeer, arXiv 2002.05202) and the activations of their gates.
+var gluCodes = map[string]int32{"tabtune::swiglu.out": code.F32Silu, "tabtune::geglu.out": code.F32GeluTanh}
+
 func init() {
 	Register(Op{Name: "tabtune::rmsnorm.out", InPlace: []int{0},
 		Schema: "tabtune::rmsnorm.out(Tensor x, Tensor weight, float eps, *, Tensor(a!) out) -> Tensor(a!)",
@@ -25,25 +28,27 @@ func init() {
 			w := c.loadF32(c.T(1))
 			c.storeF32(c.Out(), ref.RMSNorm(c.loadF32(c.T(0)), w, float32(c.Float(2)), len(w)))
 		}})
-	Register(Op{Name: "tabtune::swiglu.out", InPlace: []int{0, 1},
-		Schema: "tabtune::swiglu.out(Tensor gate, Tensor up, *, Tensor(a!) out) -> Tensor(a!)",
-		Check:  func(g *Graph, n *Node) error { return needTypes(g, n, F32, F32, F32) },
-		Shape: func(c *Call) {
-			if c.T(0).n != c.T(1).n {
-				c.Fail("gate %v, up %v", c.T(0).sizes, c.T(1).sizes)
-				return
-			}
-			c.ResizeAs(c.Out(), c.T(0))
-		},
-		Kernel: func(c *Call) bool {
-			gate := c.T(0)
-			if gate.n > 0 {
-				n := gate.sizes[gate.dim()-1]
-				c.dev().F32Swiglu(c.Out().addr, int32(n), gate.addr, int32(n), c.T(1).addr, int32(n), int32(gate.n/n), int32(n))
-			}
-			return true
-		},
-		Ref: func(c *Call) { c.storeF32(c.Out(), ref.SwiGLU(c.loadF32(c.T(0)), c.loadF32(c.T(1)))) }})
+	for name, op := range gluCodes {
+		Register(Op{Name: name, InPlace: []int{0, 1},
+			Schema: name + "(Tensor gate, Tensor up, *, Tensor(a!) out) -> Tensor(a!)",
+			Check:  func(g *Graph, n *Node) error { return needTypes(g, n, F32, F32, F32) },
+			Shape: func(c *Call) {
+				if c.T(0).n != c.T(1).n {
+					c.Fail("gate %v, up %v", c.T(0).sizes, c.T(1).sizes)
+					return
+				}
+				c.ResizeAs(c.Out(), c.T(0))
+			},
+			Kernel: func(c *Call) bool {
+				gate := c.T(0)
+				if gate.n > 0 {
+					n := gate.sizes[gate.dim()-1]
+					c.dev().F32Glu(op, c.Out().addr, int32(n), gate.addr, int32(n), c.T(1).addr, int32(n), int32(gate.n/n), int32(n))
+				}
+				return true
+			},
+			Ref: func(c *Call) { c.storeF32(c.Out(), ref.GLU(op, c.loadF32(c.T(0)), c.loadF32(c.T(1)))) }})
+	}
 	Register(Op{Name: "tabtune::nll.out",
 		Schema: "tabtune::nll.out(Tensor x, Tensor target, *, Tensor(a!) out) -> Tensor(a!)",
 		Check:  func(g *Graph, n *Node) error { return needTypes(g, n, F32, I64, F32) },

@@ -9,11 +9,11 @@ import (
 
 func init() {
 	Register(Op{Name: "tabtune::mlp.out", ShapeOnly: []int{0},
-		Schema: "tabtune::mlp.out(Tensor x, Tensor q, Tensor scale, Tensor? sums, Tensor gate, Tensor gate_scale, Tensor? gate_min, Tensor up, Tensor up_scale, Tensor? up_min, Tensor down, Tensor down_scale, Tensor? down_min, *, Tensor(a!) work_gate, Tensor(b!) work_up, Tensor(c!) work_q, Tensor(d!) work_scale, Tensor(e!)? work_sums, Tensor(f!) out) -> (Tensor(a!), Tensor(b!), Tensor(c!), Tensor(d!), Tensor(e!), Tensor(f!))",
+		Schema: "tabtune::mlp.out(Tensor x, Tensor q, Tensor scale, Tensor? sums, Tensor gate, Tensor gate_scale, Tensor? gate_min, Tensor up, Tensor up_scale, Tensor? up_min, Tensor down, Tensor down_scale, Tensor? down_min, int activation, *, Tensor(a!) work_gate, Tensor(b!) work_up, Tensor(c!) work_q, Tensor(d!) work_scale, Tensor(e!)? work_sums, Tensor(f!) out) -> (Tensor(a!), Tensor(b!), Tensor(c!), Tensor(d!), Tensor(e!), Tensor(f!))",
 		Check:  func(g *Graph, n *Node) error { return needTypes(g, n, F32, I16, F32, I32) },
 		Shape: func(c *Call) {
 			k, ffn, n := c.features(4), c.T(4).sizes[0], c.T(10).sizes[0]
-			if c.features(7) != k || c.T(7).sizes[0] != ffn || c.features(10) != ffn || c.T(13).sizes[1] != ffn {
+			if c.features(7) != k || c.T(7).sizes[0] != ffn || c.features(10) != ffn || c.T(14).sizes[1] != ffn {
 				c.Fail("an MLP of weights %v, %v and %v", c.T(4).sizes, c.T(7).sizes, c.T(10).sizes)
 				return
 			}
@@ -21,8 +21,8 @@ func init() {
 		},
 		Kernel: func(c *Call) bool {
 			k, ffn, n := c.features(4), c.T(4).sizes[0], c.T(10).sizes[0]
-			rows, block := c.T(0).n/k, c.T(13).sizes[0]
-			gate, up, q, scale, sums := c.T(13).addr, c.T(14).addr, c.T(15).addr, c.T(16).addr, optAddr(c.OptT(17))
+			rows, block := c.T(0).n/k, c.T(14).sizes[0]
+			gate, up, q, scale, sums := c.T(14).addr, c.T(15).addr, c.T(16).addr, c.T(17).addr, optAddr(c.OptT(18))
 			for i := 0; i < rows; i += block {
 				m := min(block, rows-i)
 				in, s, groups := c.T(1).addr+addrOf(int64(2*i*((k+7)&^7))), c.T(2).addr+addrOf(int64(4*i)), optAddr(c.OptT(3))
@@ -31,7 +31,7 @@ func init() {
 				}
 				c.product(4, gate, in, s, groups, m, ffn, k)
 				c.product(7, up, in, s, groups, m, ffn, k)
-				c.dev().F32Swiglu(gate, int32(ffn), gate, int32(ffn), up, int32(ffn), int32(m), int32(ffn))
+				c.dev().F32Glu(int32(c.Int(13)), gate, int32(ffn), gate, int32(ffn), up, int32(ffn), int32(m), int32(ffn))
 				c.dev().I16QuantizeRows(q, scale, sums, gate, int32(m), int32(ffn), int32(ffn))
 				c.product(10, c.Out().addr+addrOf(int64(4*i*n)), q, scale, sums, m, n, ffn)
 			}
@@ -41,7 +41,7 @@ func init() {
 			k, ffn, n := c.features(4), c.T(4).sizes[0], c.T(10).sizes[0]
 			x := c.loadF32(c.T(0))
 			m := len(x) / k
-			wide := ref.SwiGLU(c.productRef(4, x, m, ffn, k), c.productRef(7, x, m, ffn, k))
+			wide := ref.GLU(int32(c.Int(13)), c.productRef(4, x, m, ffn, k), c.productRef(7, x, m, ffn, k))
 			c.storeF32(c.Out(), c.productRef(10, wide, m, n, ffn))
 		}})
 }

@@ -63,16 +63,16 @@ type builder struct {
 	adapted  []Adapted
 	place    map[string]int
 	matrices map[int][]byte
-	angles   [2][]byte
+	angles   map[float64][2][]byte        // by rotary base
 	mask     *graph.Tensor                // causal mask [T,T]
-	cos      *graph.Tensor                // [T,1,headDim]
-	sin      *graph.Tensor                // [T,1,headDim]
+	turns    map[float64][2]*graph.Tensor // cos and sin [T,1,headDim] of this method, by rotary base
+	turn     func(cosOrSin []byte) *graph.Tensor
 	rep      map[string]*graph.Tensor     // perturbed B as [R,rank,out], by module name; nil outside forward
 	tap      func(i int, x *graph.Tensor) // called with what adapter i reads, unless nil
 }
 
 func newBuilder(s *Spec) *builder {
-	b := &builder{spec: s, adapted: s.Adapters(), place: map[string]int{}, matrices: map[int][]byte{}}
+	b := &builder{spec: s, adapted: s.Adapters(), place: map[string]int{}, matrices: map[int][]byte{}, angles: map[float64][2][]byte{}}
 	for i, a := range b.adapted {
 		b.place[a.Name] = i
 	}
@@ -126,7 +126,7 @@ func (s *Spec) scored() graph.Dim {
 
 func (b *builder) start(name string, rows, scored int) {
 	b.g = graph.New(name, map[string]int{"n": rows, "T": b.spec.Window, "m": scored})
-	b.mask, b.cos, b.sin, b.rep = nil, nil, nil, nil
+	b.mask, b.rep, b.turn, b.turns = nil, nil, nil, map[float64][2]*graph.Tensor{}
 }
 
 func (b *builder) prefix() *graph.Graph {
@@ -225,9 +225,13 @@ func (b *builder) logits() *graph.Graph {
 	return g
 }
 
-// embedding returns the rows of the token table at ids.
+// embedding returns the rows of the token table at ids, of gemma3 times sqrt(dim).
 func (b *builder) embedding(ids *graph.Tensor) *graph.Tensor {
-	return b.rowsOf("model.embed_tokens.weight", ids)
+	h := b.rowsOf("model.embed_tokens.weight", ids)
+	if b.spec.Model.gemma() {
+		h = b.g.MulScalar(h, math.Sqrt(float64(b.spec.Model.Dim)))
+	}
+	return h
 }
 
 // tokenRows returns the output head's weight vectors of tokens.
@@ -258,33 +262,43 @@ func (b *builder) headWeight() *graph.Tensor {
 }
 
 // rotaryTables returns cos and sin as f32[Window, headDim].
-func (b *builder) rotaryTables() (cos, sin []byte) {
-	if b.angles[0] != nil {
-		return b.angles[0], b.angles[1]
+func (b *builder) rotaryTables(base float64) (cos, sin []byte) {
+	if a, ok := b.angles[base]; ok {
+		return a[0], a[1]
 	}
 	s, hd := b.spec, b.spec.Model.HeadDim
 	cos, sin = make([]byte, 4*s.Window*hd), make([]byte, 4*s.Window*hd)
 	for t := 0; t < s.Window; t++ {
 		for i := 0; i < hd; i++ {
-			angle := float64(t) * math.Pow(s.Model.RopeBase, -float64(2*(i%(hd/2)))/float64(hd))
+			angle := float64(t) * math.Pow(base, -float64(2*(i%(hd/2)))/float64(hd))
 			sn, cs := math.Sincos(angle)
 			binary.LittleEndian.PutUint32(cos[4*(t*hd+i):], math.Float32bits(float32(cs)))
 			binary.LittleEndian.PutUint32(sin[4*(t*hd+i):], math.Float32bits(float32(sn)))
 		}
 	}
-	b.angles = [2][]byte{cos, sin}
+	b.angles[base] = [2][]byte{cos, sin}
 	return cos, sin
 }
 
-// tables makes the rotary tables and the causal mask for the T of this call.
+// angle returns cos and sin [T,1,headDim] for layer l.
+func (b *builder) angle(l int) (cos, sin *graph.Tensor) {
+	base := b.spec.Model.ropeBase(l)
+	t, ok := b.turns[base]
+	if !ok {
+		c, s := b.rotaryTables(base)
+		t = [2]*graph.Tensor{b.turn(c), b.turn(s)}
+		b.turns[base] = t
+	}
+	return t[0], t[1]
+}
+
+// tables makes the causal mask for the T of this call, and prepares angle.
 func (b *builder) tables() {
 	g, s := b.g, b.spec
 	hd := s.Model.HeadDim
-	cos, sin := b.rotaryTables()
-	table := func(data []byte) *graph.Tensor {
+	b.turn = func(data []byte) *graph.Tensor {
 		return g.View(g.Slice(g.Const(pte.Float, data, s.Window, hd), 0, 0, dimT), dimT, graph.D(1), graph.D(hd))
 	}
-	b.cos, b.sin = table(cos), table(sin)
 	// relu(column - row) * -1e30 is 0 up to the diagonal and hugely negative after it.
 	at := g.ArangeSize(dimT)
 	diff := g.Sub(g.View(at, graph.D(1), dimT), g.View(at, dimT, graph.D(1)))
@@ -293,9 +307,21 @@ func (b *builder) tables() {
 
 // norm is RMSNorm: x / sqrt(mean(x^2) + eps) * w.
 func (b *builder) norm(x *graph.Tensor, name string) *graph.Tensor {
+	return b.normOf(x, name, b.spec.Model.Dim)
+}
+
+func (b *builder) normOf(x *graph.Tensor, name string, width int) *graph.Tensor {
 	g := b.g
 	r := g.Rsqrt(g.AddScalar(g.MeanLast(g.Mul(x, x)), b.spec.Model.NormEps))
-	return g.Mul(g.Mul(x, r), g.External(name, pte.Float, b.spec.Model.Dim))
+	return g.Mul(g.Mul(x, r), g.External(name, pte.Float, width))
+}
+
+// headNorm is RMSNorm of every head of x [.., heads*headDim] for itself.
+func (b *builder) headNorm(x *graph.Tensor, name string) *graph.Tensor {
+	g, hd := b.g, b.spec.Model.HeadDim
+	rows, width := x.Shape[0], x.Shape[1]
+	y := b.normOf(g.View(x, rows.Times(graph.D(int(width.Num)/hd)), graph.D(hd)), name, hd)
+	return g.View(y, rows, width)
 }
 
 // layer runs one transformer layer over x [n*T,d]; with rows it returns [m,d],
@@ -304,40 +330,53 @@ func (b *builder) layer(x *graph.Tensor, l int, rows *graph.Tensor) *graph.Tenso
 	return b.layerWith(x, l, rows, b.attention)
 }
 
-func (b *builder) layerWith(x *graph.Tensor, l int, rows *graph.Tensor, attention func(q, k, v *graph.Tensor) *graph.Tensor) *graph.Tensor {
+func (b *builder) layerWith(x *graph.Tensor, l int, rows *graph.Tensor, attention func(l int, q, k, v *graph.Tensor) *graph.Tensor) *graph.Tensor {
 	collect.Now()
-	g := b.g
+	g, gemma := b.g, b.spec.Model.gemma()
 	path := func(m string) string { return ModuleName(l, m) }
 	base := ModuleName(l, "q")[:len(ModuleName(l, "q"))-len("self_attn.q_proj")]
 	y := b.norm(x, base+"input_layernorm.weight")
 	q, k, v := b.linear(y, path("q"), "q"), b.linear(y, path("k"), "k"), b.linear(y, path("v"), "v")
-	a := attention(q, k, v)
+	if gemma {
+		q, k = b.headNorm(q, base+"self_attn.q_norm.weight"), b.headNorm(k, base+"self_attn.k_norm.weight")
+	}
+	a := attention(l, q, k, v)
 	if rows != nil {
 		x, a = g.IndexSelect(x, rows), g.IndexSelect(a, rows)
 	}
-	x = g.Add(x, b.linear(a, path("o"), "o"))
-	y = b.norm(x, base+"post_attention_layernorm.weight")
+	y = b.linear(a, path("o"), "o")
+	before := "post_attention_layernorm.weight" // of the MLP
+	if gemma {
+		y, before = b.norm(y, base+before), "pre_feedforward_layernorm.weight"
+	}
+	x = g.Add(x, y)
+	y = b.norm(x, base+before)
 	gate := b.linear(y, path("gate"), "gate")
+	if gemma {
+		y = g.Mul(g.GeluTanh(gate), b.linear(y, path("up"), "up"))
+		return g.Add(x, b.norm(b.linear(y, path("down"), "down"), base+"post_feedforward_layernorm.weight"))
+	}
 	y = g.Mul(g.Mul(gate, g.Sigmoid(gate)), b.linear(y, path("up"), "up"))
 	return g.Add(x, b.linear(y, path("down"), "down"))
 }
 
 // rotary is Hugging Face's rotate-half form over x [...,T,heads,headDim].
-func (b *builder) rotary(x *graph.Tensor) *graph.Tensor {
+func (b *builder) rotary(l int, x *graph.Tensor) *graph.Tensor {
 	g, hd, last := b.g, b.spec.Model.HeadDim, len(x.Shape)-1
+	cos, sin := b.angle(l)
 	half := g.Cat(last, g.Neg(g.Slice(x, last, hd/2, graph.D(hd))), g.Slice(x, last, 0, graph.D(hd/2)))
-	return g.Add(g.Mul(x, b.cos), g.Mul(half, b.sin))
+	return g.Add(g.Mul(x, cos), g.Mul(half, sin))
 }
 
 // attention is causal with grouped kv heads: the queries of one kv head are rows
 // of one matrix, so keys and values are never repeated.
-func (b *builder) attention(q, k, v *graph.Tensor) *graph.Tensor {
+func (b *builder) attention(l int, q, k, v *graph.Tensor) *graph.Tensor {
 	g, c := b.g, &b.spec.Model
 	group := c.Heads / c.KVHeads
 	hd, kv := graph.D(c.HeadDim), graph.D(c.KVHeads)
 	nkv, gT := dimN.Times(kv), dimT.Times(graph.D(group))
-	q = b.rotary(g.View(q, dimN, dimT, graph.D(c.Heads), hd))
-	k = b.rotary(g.View(k, dimN, dimT, kv, hd))
+	q = b.rotary(l, g.View(q, dimN, dimT, graph.D(c.Heads), hd))
+	k = b.rotary(l, g.View(k, dimN, dimT, kv, hd))
 	v = g.View(v, dimN, dimT, kv, hd)
 	qh := g.View(g.Permute(q, 0, 2, 1, 3), nkv, gT, hd)
 	kh := g.View(g.Permute(k, 0, 2, 3, 1), nkv, hd, dimT)

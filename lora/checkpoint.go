@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"tabtune/engine/pte"
 	"tabtune/lora/gguf"
 )
 
-// Checkpoint is a llama-architecture model in a GGUF file or a Hugging Face
+// Checkpoint is a model in a GGUF file or a Hugging Face
 // folder, seen under Hugging Face's names and row order.
 type Checkpoint struct {
 	Config Config
@@ -38,8 +39,8 @@ func NewCheckpoint(f *gguf.File) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	if arch != "llama" {
-		return nil, fmt.Errorf("%s: architecture %q is not supported (supported: llama)", f.Name, arch)
+	if !slices.Contains(architectures, arch) {
+		return nil, fmt.Errorf("%s: architecture %.40q is not supported (supported: %s)", f.Name, arch, strings.Join(architectures, ", "))
 	}
 	var firstErr error
 	num := func(key string) int {
@@ -77,6 +78,11 @@ func NewCheckpoint(f *gguf.File) (*Checkpoint, error) {
 			return nil, err
 		}
 	}
+	if arch == Gemma3 {
+		if err := gemmaWindows(f, &c.Config); err != nil {
+			return nil, err
+		}
+	}
 	for _, key := range []string{".rope.scaling.type", ".expert_count"} {
 		if f.Metadata.Has(arch + key) {
 			if s, err := f.Metadata.String(arch + key); err == nil && s == "none" {
@@ -99,6 +105,48 @@ func NewCheckpoint(f *gguf.File) (*Checkpoint, error) {
 	return c, c.check()
 }
 
+// What llama.cpp takes of gemma3 where a file does not say.
+const (
+	gemmaRopeLocal = 10000
+	gemmaGlobal    = 6
+)
+
+// gemmaWindows reads the sliding window of a gemma3 and the rotary base of the layers that have it.
+func gemmaWindows(f *gguf.File, c *Config) error {
+	c.RopeLocal, c.Global = gemmaRopeLocal, gemmaGlobal
+	if key := Gemma3 + ".rope.freq_base_swa"; f.Metadata.Has(key) {
+		v, err := f.Metadata.Float(key)
+		if err != nil {
+			return err
+		}
+		c.RopeLocal = v
+	}
+	if key := Gemma3 + ".attention.sliding_window_pattern"; f.Metadata.Has(key) {
+		v, err := f.Metadata.Int(key)
+		if err != nil {
+			return err
+		}
+		if v < 1 || v > 512 {
+			return fmt.Errorf("%s: %s is %d, want 1 to 512", f.Name, key, v)
+		}
+		c.Global = int(v)
+	}
+	window, err := f.Metadata.Int(Gemma3 + ".attention.sliding_window")
+	if err != nil {
+		return err
+	}
+	if window < 1 {
+		return fmt.Errorf("%s: %s.attention.sliding_window is %d", f.Name, Gemma3, window)
+	}
+	c.Context = int(min(int64(c.Context), window))
+	for _, key := range []string{".attn_logit_softcapping", ".final_logit_softcapping"} {
+		if f.Metadata.Has(Gemma3 + key) {
+			return fmt.Errorf("%s: %s: models with capped logits are not supported", f.Name, Gemma3+key)
+		}
+	}
+	return nil
+}
+
 // source is one weight of the model and where the file has it.
 type source struct {
 	name, file string
@@ -106,6 +154,8 @@ type source struct {
 	heads      int  // of a q or k projection, whose rows GGUF keeps interleaved
 	linear     bool // stored in the run's DType; else norms (f32) and tables
 	table      bool
+	norm       bool
+	plus       float32 // added to every value: Hugging Face has gemma3's norms less 1
 }
 
 func (c *Checkpoint) sources() []source {
@@ -113,6 +163,9 @@ func (c *Checkpoint) sources() []source {
 	if c.hf {
 		for i := range out {
 			out[i].file, out[i].heads = out[i].name, 0
+			if out[i].norm && c.Config.gemma() {
+				out[i].plus = 1
+			}
 		}
 	}
 	return out
@@ -126,8 +179,19 @@ func (c *Checkpoint) ggufSources() []source {
 	for l := 0; l < m.Layers; l++ {
 		blk := fmt.Sprintf("blk.%d.", l)
 		base := fmt.Sprintf("model.layers.%d.", l)
-		out = append(out, source{name: base + "input_layernorm.weight", file: blk + "attn_norm.weight", rows: 1, cols: m.Dim},
-			source{name: base + "post_attention_layernorm.weight", file: blk + "ffn_norm.weight", rows: 1, cols: m.Dim})
+		norm := func(name, file string, cols int) {
+			out = append(out, source{name: base + name + ".weight", file: blk + file + ".weight", rows: 1, cols: cols, norm: true})
+		}
+		norm("input_layernorm", "attn_norm", m.Dim)
+		if m.gemma() {
+			norm("self_attn.q_norm", "attn_q_norm", m.HeadDim)
+			norm("self_attn.k_norm", "attn_k_norm", m.HeadDim)
+			norm("post_attention_layernorm", "post_attention_norm", m.Dim)
+			norm("pre_feedforward_layernorm", "ffn_norm", m.Dim)
+			norm("post_feedforward_layernorm", "post_ffw_norm", m.Dim)
+		} else {
+			norm("post_attention_layernorm", "ffn_norm", m.Dim)
+		}
 		for _, mod := range AllModules {
 			in, o := m.moduleSize(mod)
 			s := source{name: ModuleName(l, mod) + ".weight", file: blk + gg[mod] + ".weight", rows: o, cols: in, linear: true}
@@ -137,10 +201,16 @@ func (c *Checkpoint) ggufSources() []source {
 			case "k":
 				s.heads = m.KVHeads
 			}
+			if m.Architecture != Llama { // whose rotary embedding alone pairs neighbours in GGUF
+				s.heads = 0
+			}
 			out = append(out, s)
+			if m.biased(mod) {
+				out = append(out, source{name: ModuleName(l, mod) + ".bias", file: blk + gg[mod] + ".bias", rows: 1, cols: o})
+			}
 		}
 	}
-	out = append(out, source{name: "model.norm.weight", file: "output_norm.weight", rows: 1, cols: m.Dim})
+	out = append(out, source{name: "model.norm.weight", file: "output_norm.weight", rows: 1, cols: m.Dim, norm: true})
 	if !m.TiedHead {
 		out = append(out, source{name: "lm_head.weight", file: "output.weight", rows: m.Vocab, cols: m.Dim, table: true})
 	}

@@ -1,4 +1,4 @@
-// Package lora builds the programs that fine-tune a llama-architecture model by
+// Package lora builds the programs that fine-tune a model of the llama, qwen2 or gemma3 architecture by
 // forward passes only: MP-LoRA (MobiZO, arXiv 2409.15520) as ExecuTorch methods.
 //
 // A program has three methods. prefix runs the embedding and the frozen layers
@@ -17,20 +17,51 @@ import (
 	"strings"
 )
 
-// Config is a llama-architecture model's shape.
+// Config is a model's shape. Architectures are llama; qwen2, which adds a bias to q, k and v; and gemma3 (arXiv 2503.19786): q and k
+// normalised head by head, a norm behind attention and MLP as well, GeGLU, the embedding times sqrt(dim), and in five of six
+// layers a sliding window with a rotary base of its own.
 type Config struct {
-	Architecture string  `json:"architecture"`
-	Layers       int     `json:"layers"`
-	Dim          int     `json:"dim"`
-	FFN          int     `json:"ffn"`
-	Heads        int     `json:"heads"`
-	KVHeads      int     `json:"kvHeads"`
-	HeadDim      int     `json:"headDim"`
-	Vocab        int     `json:"vocab"`
-	Context      int     `json:"context"`
-	NormEps      float64 `json:"normEps"`
-	RopeBase     float64 `json:"ropeBase"`
-	TiedHead     bool    `json:"tiedHead"`
+	Architecture string `json:"architecture"` // Llama, Qwen2 or Gemma3
+	Layers       int    `json:"layers"`
+	Dim          int    `json:"dim"`
+	FFN          int    `json:"ffn"`
+	Heads        int    `json:"heads"`
+	KVHeads      int    `json:"kvHeads"`
+	HeadDim      int    `json:"headDim"`
+	Vocab        int    `json:"vocab"`
+	// Context is the most tokens that the model reads; of gemma3 those of its sliding window, up to which all its layers see
+	// everything.
+	Context   int     `json:"context"`
+	NormEps   float64 `json:"normEps"`
+	RopeBase  float64 `json:"ropeBase"`
+	RopeLocal float64 `json:"ropeLocal,omitempty"` // rotary base of the layers with a sliding window; 0: all have RopeBase
+	Global    int     `json:"global,omitempty"`    // with RopeLocal: every so many-th layer, counted from 1, has RopeBase
+	TiedHead  bool    `json:"tiedHead"`
+}
+
+// The architectures, by GGUF's names.
+const (
+	Llama  = "llama"
+	Qwen2  = "qwen2"
+	Gemma3 = "gemma3"
+)
+
+var architectures = []string{Llama, Qwen2, Gemma3}
+
+// gemma: the parts of gemma3.
+func (c *Config) gemma() bool { return c.Architecture == Gemma3 }
+
+// biased: module m adds a bias.
+func (c *Config) biased(m string) bool {
+	return c.Architecture == Qwen2 && (m == "q" || m == "k" || m == "v")
+}
+
+// ropeBase is the rotary base of layer l.
+func (c *Config) ropeBase(l int) float64 {
+	if c.RopeLocal != 0 && (l+1)%c.Global != 0 {
+		return c.RopeLocal
+	}
+	return c.RopeBase
 }
 
 // Validate checks that the sizes fit together and are within what the engine
@@ -63,6 +94,15 @@ func (c *Config) Validate() error {
 	if !(c.RopeBase > 1 && c.RopeBase < 1e12) {
 		return fmt.Errorf("model config: ropeBase is %g", c.RopeBase)
 	}
+	if c.RopeLocal != 0 && !(c.RopeLocal > 1 && c.RopeLocal < 1e12) {
+		return fmt.Errorf("model config: ropeLocal is %g", c.RopeLocal)
+	}
+	if c.RopeLocal != 0 && c.Global < 1 {
+		return fmt.Errorf("model config: global is %d, want at least 1", c.Global)
+	}
+	if !slices.Contains(architectures, c.Architecture) {
+		return fmt.Errorf("model config: architecture %.40q is not supported (supported: %s)", c.Architecture, strings.Join(architectures, ", "))
+	}
 	return nil
 }
 
@@ -73,7 +113,14 @@ func (c *Config) Params() int64 {
 		in, out := c.moduleSize(m)
 		per += int64(in) * int64(out)
 	}
-	n := int64(c.Layers)*(per+2*int64(c.Dim)) + int64(c.Vocab)*int64(c.Dim) + int64(c.Dim)
+	per += 2 * int64(c.Dim)
+	switch c.Architecture {
+	case Qwen2:
+		per += int64(c.Heads+2*c.KVHeads) * int64(c.HeadDim)
+	case Gemma3:
+		per += 2*int64(c.Dim) + 2*int64(c.HeadDim)
+	}
+	n := int64(c.Layers)*per + int64(c.Vocab)*int64(c.Dim) + int64(c.Dim)
 	if !c.TiedHead {
 		n += int64(c.Vocab) * int64(c.Dim)
 	}

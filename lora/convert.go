@@ -82,7 +82,7 @@ func (c *converter) stream(ctx context.Context, t tensorReader, b *buffers, rows
 			return err
 		}
 		switch {
-		case rows != nil && known && rows(StoredRows{c.src.name, c.format, typ, int(first), int(n), c.src.cols, c.src.halfHead(), b.raw}):
+		case rows != nil && known && c.src.plus == 0 && rows(StoredRows{c.src.name, c.format, typ, int(first), int(n), c.src.cols, c.src.halfHead(), b.raw}):
 		case repacks:
 			if err := c.repack(first, n, b.raw, typ); err != nil {
 				return err
@@ -91,6 +91,11 @@ func (c *converter) stream(ctx context.Context, t tensorReader, b *buffers, rows
 			b.values = grow(b.values, int(n)*c.src.cols)
 			if err := t.Decode(b.values, b.raw); err != nil {
 				return err
+			}
+			if c.src.plus != 0 {
+				for i := range b.values {
+					b.values[i] += c.src.plus
+				}
 			}
 			if err := c.rows(first, n, b.values); err != nil {
 				return err

@@ -24,11 +24,9 @@ func (b *builder) decode() *graph.Graph {
 	rows := g.Input(pte.Long, dimM)
 	g.Size(ids, 0)
 	x := b.embedding(ids)
-	cos, sin := b.rotaryTables()
-	turn := func(table []byte) *graph.Tensor {
+	b.turn = func(table []byte) *graph.Tensor {
 		return g.View(g.IndexSelect(g.Const(pte.Float, table, s.Window, s.Model.HeadDim), at), dimT, graph.D(1), graph.D(s.Model.HeadDim))
 	}
-	b.cos, b.sin = turn(cos), turn(sin)
 	window := graph.D(s.Window)
 	column := g.View(g.ArangeSize(window), graph.D(1), window)
 	row := g.View(g.Convert(at, pte.Float), dimT, graph.D(1))
@@ -38,7 +36,7 @@ func (b *builder) decode() *graph.Graph {
 		if l != s.Model.Layers-1 {
 			scored = nil
 		}
-		x = b.layerWith(x, l, scored, func(q, k, v *graph.Tensor) *graph.Tensor { return b.cachedAttention(l, at, q, k, v) })
+		x = b.layerWith(x, l, scored, func(l int, q, k, v *graph.Tensor) *graph.Tensor { return b.cachedAttention(l, at, q, k, v) })
 	}
 	g.Output(b.vocabulary(b.norm(x, "model.norm.weight")))
 	return g
@@ -54,8 +52,8 @@ func (b *builder) cachedAttention(l int, at, q, k, v *graph.Tensor) *graph.Tenso
 	g, c, window := b.g, &b.spec.Model, b.spec.Window
 	hd, kv, heads := graph.D(c.HeadDim), graph.D(c.KVHeads), graph.D(c.Heads)
 	width := c.KVHeads * c.HeadDim
-	q = b.rotary(g.View(q, dimT, heads, hd))
-	k = g.View(b.rotary(g.View(k, dimT, kv, hd)), dimT, graph.D(width))
+	q = b.rotary(l, g.View(q, dimT, heads, hd))
+	k = g.View(b.rotary(l, g.View(k, dimT, kv, hd)), dimT, graph.D(width))
 	keys := g.State(CacheName(l, "k"), pte.Float, window, width)
 	values := g.State(CacheName(l, "v"), pte.Float, window, width)
 	g.PutRows(keys, at, k)

@@ -58,10 +58,10 @@ func uncached(t *testing.T, p *engine.Program, ids []int64, prompt int) []float3
 // TestDecodeEqualsLogits compares decoding over the cache with the whole sequence computed each time, with an adapter whose B is not
 // zero, fused and operator by operator.
 func TestDecodeEqualsLogits(t *testing.T) {
-	c := tinyCheckpoint(t)
 	dev := newDevice(t, 2)
 	ids := []int64{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7}
-	for _, dt := range []DType{F32, Int8, Q4} {
+	for _, m := range tinyModels(t) {
+		c, dt := m.c, m.dtype
 		w := loadWeights(t, c, dt)
 		s := Spec{Model: c.Config, DType: dt, Modules: []string{"q", "v", "down"}, Top: 2, Rank: 4, Alpha: 8, Queries: 1, Sides: Single, Seed: 5,
 			Window: 24, Rows: 1, Scored: 1, Decode: true}
@@ -70,7 +70,7 @@ func TestDecodeEqualsLogits(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, opt := range []engine.Options{{}, {NoPasses: true}, {Reference: true}, {ShareArena: true}} {
-			t.Run(fmt.Sprintf("%s passes %v kernels %v", dt, !opt.NoPasses, !opt.Reference), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s %s passes %v kernels %v", c.Config.Architecture, dt, !opt.NoPasses, !opt.Reference), func(t *testing.T) {
 				opt.Data = []engine.DataSource{w}
 				p, err := engine.Load(dev, file, opt)
 				if err != nil {
@@ -103,7 +103,15 @@ func TestDecodeEqualsLogits(t *testing.T) {
 
 // TestDecodeFuses looks at the operators that are left, and at what a position outside the window does.
 func TestDecodeFuses(t *testing.T) {
-	c := tinyCheckpoint(t)
+	for _, m := range tinyModels(t) {
+		if m.dtype == Int8 {
+			decodeFuses(t, m.c)
+		}
+	}
+}
+
+func decodeFuses(t *testing.T, c *Checkpoint) {
+	t.Helper()
 	file, err := Build(Spec{Model: c.Config, DType: Int8, Window: 8, Rows: 1, Scored: 1, Decode: true})
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +123,7 @@ func TestDecodeFuses(t *testing.T) {
 	defer p.Close()
 	m := method(t, p, "decode")
 	for _, n := range m.Graph().Nodes {
-		for _, left := range []string{"softmax", "bmm", "index_put", "permute", "cos", "arange", "relu", "dequantize"} {
+		for _, left := range []string{"softmax", "bmm", "index_put", "permute", "gelu", "cos", "arange", "relu", "dequantize"} {
 			if strings.Contains(n.Op, left) {
 				t.Errorf("%s is left", n.Op)
 			}

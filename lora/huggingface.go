@@ -13,7 +13,7 @@ import (
 // maxConfig bounds config.json.
 const maxConfig = 1 << 20
 
-// hfConfig is what config.json of a Hugging Face llama says that matters here.
+// hfConfig is what config.json says that matters here.
 type hfConfig struct {
 	ModelType     string   `json:"model_type"`
 	Dim           int      `json:"hidden_size"`
@@ -31,12 +31,25 @@ type hfConfig struct {
 	MLPBias       bool     `json:"mlp_bias"`
 	RopeScaling   *ropeDef `json:"rope_scaling"`
 	RopeParams    *ropeDef `json:"rope_parameters"` // where newer versions have both
+	// Of gemma3. Newer versions have a ropeDef for each kind of layer in rope_parameters.
+	GemmaAct   string   `json:"hidden_activation"`
+	RopeLocal  float64  `json:"rope_local_base_freq"`
+	Sliding    int      `json:"sliding_window"`
+	Pattern    int      `json:"sliding_window_pattern"`
+	LayerTypes []string `json:"layer_types"`
+	QueryScale float64  `json:"query_pre_attn_scalar"`
+	AttnCap    *float64 `json:"attn_logit_softcapping"`
+	FinalCap   *float64 `json:"final_logit_softcapping"`
+	UseSliding bool     `json:"use_sliding_window"` // of qwen2
 }
 
 type ropeDef struct {
 	Type    string  `json:"rope_type"`
 	OldType string  `json:"type"`
 	Theta   float64 `json:"rope_theta"`
+	// of the kinds of layers that gemma3 has
+	Full    *ropeDef `json:"full_attention"`
+	Sliding *ropeDef `json:"sliding_attention"`
 }
 
 // OpenHuggingFace opens a folder with config.json and safetensors (one file or
@@ -70,11 +83,19 @@ func OpenHuggingFace(dir string) (*Checkpoint, io.Closer, error) {
 }
 
 func (h *hfConfig) config() (*Config, error) {
-	if h.ModelType != "llama" {
-		return nil, fmt.Errorf("model_type %q is not supported (supported: llama)", h.ModelType)
+	arch, ok := map[string]string{"llama": Llama, "qwen2": Qwen2, "gemma3_text": Gemma3}[h.ModelType]
+	if !ok {
+		return nil, fmt.Errorf("model_type %.40q is not supported (supported: llama, qwen2, gemma3_text)", h.ModelType)
 	}
-	if h.Activation != "" && h.Activation != "silu" {
+	if arch == Gemma3 {
+		if err := h.gemma(); err != nil {
+			return nil, err
+		}
+	} else if h.Activation != "" && h.Activation != "silu" {
 		return nil, fmt.Errorf("hidden_act %q is not supported (supported: silu)", h.Activation)
+	}
+	if h.UseSliding {
+		return nil, fmt.Errorf("use_sliding_window: not supported")
 	}
 	if h.AttentionBias || h.MLPBias {
 		return nil, fmt.Errorf("attention_bias or mlp_bias: linear layers with a bias are not supported")
@@ -91,7 +112,7 @@ func (h *hfConfig) config() (*Config, error) {
 			theta = r.Theta
 		}
 	}
-	c := &Config{Architecture: "llama", Layers: h.Layers, Dim: h.Dim, FFN: h.FFN, Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim,
+	c := &Config{Architecture: arch, Layers: h.Layers, Dim: h.Dim, FFN: h.FFN, Heads: h.Heads, KVHeads: h.KVHeads, HeadDim: h.HeadDim,
 		Vocab: h.Vocab, Context: h.Context, NormEps: h.NormEps, RopeBase: theta}
 	if c.KVHeads == 0 {
 		c.KVHeads = c.Heads
@@ -102,7 +123,51 @@ func (h *hfConfig) config() (*Config, error) {
 	if c.RopeBase == 0 {
 		c.RopeBase = 10000
 	}
+	if arch == Gemma3 {
+		c.RopeLocal, c.Global, c.Context = h.RopeLocal, h.Pattern, min(c.Context, h.Sliding)
+	}
 	return c, c.Validate()
+}
+
+// gemma checks what gemma3 alone has, and fills in its defaults.
+func (h *hfConfig) gemma() error {
+	if a := h.GemmaAct + h.Activation; a != "" && a != "gelu_pytorch_tanh" {
+		return fmt.Errorf("hidden_activation %q is not supported (supported: gelu_pytorch_tanh)", a)
+	}
+	if h.AttnCap != nil || h.FinalCap != nil {
+		return fmt.Errorf("attn_logit_softcapping or final_logit_softcapping: capped logits are not supported")
+	}
+	if h.HeadDim == 0 {
+		h.HeadDim = 256
+	}
+	if h.QueryScale != 0 && h.QueryScale != float64(h.HeadDim) {
+		return fmt.Errorf("query_pre_attn_scalar %g: only head_dim (%d) is supported", h.QueryScale, h.HeadDim)
+	}
+	if p := h.RopeParams; p != nil && p.Full != nil && p.Sliding != nil {
+		if t := p.Sliding.Type + p.Sliding.OldType; t != "" && t != "default" {
+			return fmt.Errorf("rotary scaling %q is not supported", t)
+		}
+		h.RopeParams, h.RopeLocal = p.Full, p.Sliding.Theta
+	}
+	if h.RopeLocal == 0 {
+		h.RopeLocal = gemmaRopeLocal
+	}
+	if h.RopeTheta == 0 {
+		h.RopeTheta = 1e6
+	}
+	if h.Sliding < 1 {
+		return fmt.Errorf("sliding_window is %d", h.Sliding)
+	}
+	if h.Pattern == 0 {
+		h.Pattern = gemmaGlobal
+	}
+	for i, t := range h.LayerTypes {
+		global := (i+1)%h.Pattern == 0
+		if global != (t == "full_attention") || !global && t != "sliding_attention" {
+			return fmt.Errorf("layer_types[%d] is %.40q, which does not fit full attention in every %dth layer", i, t, h.Pattern)
+		}
+	}
+	return nil
 }
 
 // ReadBounded reads a small file; one of more than limit bytes is an error.

@@ -8,9 +8,19 @@ import (
 	"tabtune/lora/graph"
 )
 
-// linear is y = W x, plus (alpha/rank) B_j A x in replica j where module m has an
-// adapter (MP-LoRA: W is read once for all replicas).
+// linear is product, plus the layer's bias if it has one.
 func (b *builder) linear(x *graph.Tensor, name, m string) *graph.Tensor {
+	y := b.product(x, name, m)
+	if c := &b.spec.Model; c.biased(m) {
+		_, out := c.moduleSize(m)
+		y = b.g.Add(y, b.g.External(name+".bias", pte.Float, out))
+	}
+	return y
+}
+
+// product is y = W x, plus (alpha/rank) B_j A x in replica j where module m has an
+// adapter (MP-LoRA: W is read once for all replicas).
+func (b *builder) product(x *graph.Tensor, name, m string) *graph.Tensor {
 	g, s := b.g, b.spec
 	in, out := s.Model.moduleSize(m)
 	y := g.Linear(x, b.weight(name+".weight", out, in))

@@ -37,6 +37,25 @@ func tinyOf(t testing.TB, o tinymodel.Options) *Checkpoint {
 	return c
 }
 
+// tinyModel is a random model and how its weights are kept.
+type tinyModel struct {
+	c     *Checkpoint
+	dtype DType
+}
+
+// tinyModels are all architectures and all formats.
+func tinyModels(t testing.TB) []tinyModel {
+	t.Helper()
+	var out []tinyModel
+	for _, arch := range architectures {
+		c := tinyOf(t, tinymodel.Options{Arch: arch})
+		for _, dt := range []DType{F32, Int8, Q4} {
+			out = append(out, tinyModel{c, dt})
+		}
+	}
+	return out
+}
+
 // weightMap holds weights in Go memory: an engine.DataSource.
 type weightMap map[string]engine.External
 
@@ -192,13 +211,13 @@ func worst(a, b []float32) float64 {
 // TestFusedEqualsUnfused compares the fused program with the operators one by
 // one, and with the plain-Go references of the fused operators.
 func TestFusedEqualsUnfused(t *testing.T) {
-	c := tinyCheckpoint(t)
 	dev := newDevice(t, 1)
-	for _, dt := range []DType{F32, Int8, Q4} {
-		w := loadWeights(t, c, dt)
-		for name, s := range testSpecs(c.Config) {
+	for _, m := range tinyModels(t) {
+		dt := m.dtype
+		w := loadWeights(t, m.c, dt)
+		for name, s := range testSpecs(m.c.Config) {
 			s.DType = dt
-			t.Run(string(dt)+" "+name, func(t *testing.T) {
+			t.Run(m.c.Config.Architecture+" "+string(dt)+" "+name, func(t *testing.T) {
 				fused := losses(t, dev, s, w, engine.Options{})
 				for i, v := range losses(t, dev, s, w, engine.Options{ShareArena: true}) {
 					if math.Float32bits(v) != math.Float32bits(fused[i]) {
@@ -221,11 +240,11 @@ func TestFusedEqualsUnfused(t *testing.T) {
 
 // TestEverythingFuses looks at the operators that are left.
 func TestEverythingFuses(t *testing.T) {
-	c := tinyCheckpoint(t)
 	dev := newDevice(t, 1)
-	for _, dt := range []DType{F32, Int8, Q4} {
-		w := loadWeights(t, c, dt)
-		s := testSpecs(c.Config)["one-sided, all modules"]
+	for _, m := range tinyModels(t) {
+		dt := m.dtype
+		w := loadWeights(t, m.c, dt)
+		s := testSpecs(m.c.Config)["one-sided, all modules"]
 		if dt == Int8 {
 			s.Noise = Rademacher
 		}
@@ -243,9 +262,9 @@ func TestEverythingFuses(t *testing.T) {
 			for _, n := range method(t, p, name).Graph().Nodes {
 				count[n.Op]++
 			}
-			t.Log(dt, name, count)
+			t.Log(m.c.Config.Architecture, dt, name, count)
 			for op, n := range count {
-				for _, left := range []string{"softmax.out", "gather", "rsqrt", "sigmoid", "bitwise", "cos.out", "permute"} {
+				for _, left := range []string{"softmax.out", "gather", "rsqrt", "sigmoid", "gelu", "bitwise", "cos.out", "permute"} {
 					if strings.Contains(op, left) {
 						t.Errorf("%s %s: %d x %s is left", dt, name, n, op)
 					}
@@ -258,16 +277,15 @@ func TestEverythingFuses(t *testing.T) {
 
 // TestThreadsDoNotChangeBits runs one program on 1 and 2 threads.
 func TestThreadsDoNotChangeBits(t *testing.T) {
-	c := tinyCheckpoint(t)
 	one, two := newDevice(t, 1), newDevice(t, 2)
-	for _, dt := range []DType{F32, Int8, Q4} {
-		w := loadWeights(t, c, dt)
-		for name, s := range testSpecs(c.Config) {
-			s.DType = dt
+	for _, m := range tinyModels(t) {
+		w := loadWeights(t, m.c, m.dtype)
+		for name, s := range testSpecs(m.c.Config) {
+			s.DType = m.dtype
 			a, b := losses(t, one, s, w, engine.Options{}), losses(t, two, s, w, engine.Options{})
 			for i := range a {
 				if math.Float32bits(a[i]) != math.Float32bits(b[i]) {
-					t.Fatalf("%s %s: value %d is %v on one thread, %v on two", dt, name, i, a[i], b[i])
+					t.Fatalf("%s %s %s: value %d is %v on one thread, %v on two", m.c.Config.Architecture, m.dtype, name, i, a[i], b[i])
 				}
 			}
 		}

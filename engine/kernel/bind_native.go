@@ -56,7 +56,7 @@ var kernelNames = [...]string{
 	"f32_rmsnorm",
 	"f32_layer_norm",
 	"f32_rotary",
-	"f32_swiglu",
+	"f32_glu",
 	"f32_attention",
 	"f32_attention_rows",
 	"f32_attention_cached",
@@ -692,17 +692,18 @@ func (d *Device) F32Rotary(op int32, dst Addr, dstRow int32, src Addr, srcRow in
 	d.call(47)
 }
 
-// F32Swiglu calls the kernel f32_swiglu.
-func (d *Device) F32Swiglu(dst Addr, dstRow int32, gate Addr, gateRow int32, up Addr, upRow, rows, n int32) {
+// F32Glu calls the kernel f32_glu.
+func (d *Device) F32Glu(op int32, dst Addr, dstRow int32, gate Addr, gateRow int32, up Addr, upRow, rows, n int32) {
 	s := d.stack[:]
-	s[0] = uint64(dst)
-	s[1] = uint64(uint32(dstRow))
-	s[2] = uint64(gate)
-	s[3] = uint64(uint32(gateRow))
-	s[4] = uint64(up)
-	s[5] = uint64(uint32(upRow))
-	s[6] = uint64(uint32(rows))
-	s[7] = uint64(uint32(n))
+	s[0] = uint64(uint32(op))
+	s[1] = uint64(dst)
+	s[2] = uint64(uint32(dstRow))
+	s[3] = uint64(gate)
+	s[4] = uint64(uint32(gateRow))
+	s[5] = uint64(up)
+	s[6] = uint64(uint32(upRow))
+	s[7] = uint64(uint32(rows))
+	s[8] = uint64(uint32(n))
 	d.call(48)
 }
 

@@ -434,13 +434,13 @@ func (d *Device) F32Rotary(op int32, dst Addr, dstRow int32, src Addr, srcRow in
 	importF32Rotary(op, uint32(dst), dstRow, uint32(src), srcRow, uint32(cos), uint32(sin), uint32(positions), rows, heads, dim, period)
 }
 
-//go:wasmimport kernels f32_swiglu
+//go:wasmimport kernels f32_glu
 //go:noescape
-func importF32Swiglu(dst uint32, dstRow int32, gate uint32, gateRow int32, up uint32, upRow int32, rows int32, n int32)
+func importF32Glu(op int32, dst uint32, dstRow int32, gate uint32, gateRow int32, up uint32, upRow int32, rows int32, n int32)
 
-// F32Swiglu calls the kernel f32_swiglu.
-func (d *Device) F32Swiglu(dst Addr, dstRow int32, gate Addr, gateRow int32, up Addr, upRow, rows, n int32) {
-	importF32Swiglu(uint32(dst), dstRow, uint32(gate), gateRow, uint32(up), upRow, rows, n)
+// F32Glu calls the kernel f32_glu.
+func (d *Device) F32Glu(op int32, dst Addr, dstRow int32, gate Addr, gateRow int32, up Addr, upRow, rows, n int32) {
+	importF32Glu(op, uint32(dst), dstRow, uint32(gate), gateRow, uint32(up), upRow, rows, n)
 }
 
 //go:wasmimport kernels f32_attention

@@ -247,7 +247,7 @@ func TestRotary(t *testing.T) {
 	}
 }
 
-func TestSwiGLU(t *testing.T) {
+func TestGLU(t *testing.T) {
 	d := open(t, 2)
 	r := rand.New(rand.NewPCG(17, 1))
 	for _, n := range []int{1, 2, 3, 4, 5, 7, 17, 1536} {
@@ -257,11 +257,13 @@ func TestSwiGLU(t *testing.T) {
 				gate, up := randomF32(r, rows*n), randomF32(r, rows*n)
 				pg, pu := put(t, d, padRows(gate, n, 1)), put(t, d, padRows(up, n, 2))
 				out := put(t, d, filled(rows*(n+3), guard))
-				what := fmt.Sprintf("swiglu of %dx%d", rows, n)
-				got := threads(t, d, what, out, rows*(n+3), func() {
-					d.F32Swiglu(out, int32(n+3), pg, int32(n+1), pu, int32(n+2), int32(rows), int32(n))
-				})
-				match(t, what, unpadRows(t, what, got, n, 3), ref.SwiGLU(gate, up))
+				for _, op := range []int32{code.F32Silu, code.F32GeluTanh} {
+					what := fmt.Sprintf("glu %d of %dx%d", op, rows, n)
+					got := threads(t, d, what, out, rows*(n+3), func() {
+						d.F32Glu(op, out, int32(n+3), pg, int32(n+1), pu, int32(n+2), int32(rows), int32(n))
+					})
+					match(t, what, unpadRows(t, what, got, n, 3), ref.GLU(op, gate, up))
+				}
 			}()
 		}
 	}

@@ -1,10 +1,11 @@
-// Package tinymodel makes a llama-architecture GGUF that is small enough for a
+// Package tinymodel makes a GGUF of the llama, qwen2 or gemma3 architecture that is small enough for a
 // test to train in a second: three layers of width 64 with grouped kv heads and
 // random weights, the same for the same options.
 package tinymodel
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ const (
 	KVHeads = 2
 	Vocab   = 96
 	Context = 256
+	Window  = 64 // tokens of gemma3's sliding window
 )
 
 // Options vary the model.
@@ -31,16 +33,28 @@ type Options struct {
 	EmbedStd  float64   // standard deviation of the embedding; 1 when 0. At 0.15 losses are near log(Vocab).
 	Tokenizer bool      // with a byte-level BPE vocabulary in the metadata
 	Chat      bool      // with a chat template, beside the tokenizer
+	Arch      string    // "qwen2", "gemma3"; "llama" when empty
 	Matrix    gguf.Type // of the embedding and the projections; F32 when zero. Q4_0 has values from -0.4 to 0.35.
 }
 
 // Write writes the model as a GGUF file.
 func Write(out io.Writer, o Options) error {
 	w := gguf.NewWriter()
-	keys := map[string]any{
-		"general.architecture": "llama", "general.name": "tiny", "llama.block_count": uint32(Layers), "llama.embedding_length": uint32(Dim),
-		"llama.feed_forward_length": uint32(FFN), "llama.attention.head_count": uint32(Heads), "llama.attention.head_count_kv": uint32(KVHeads),
-		"llama.context_length": uint32(Context), "llama.attention.layer_norm_rms_epsilon": float32(1e-5), "llama.rope.freq_base": float32(10000),
+	arch := cmp.Or(o.Arch, "llama")
+	keys := map[string]any{"general.architecture": arch, "general.name": "tiny"}
+	for k, v := range map[string]any{
+		"block_count": uint32(Layers), "embedding_length": uint32(Dim), "feed_forward_length": uint32(FFN), "attention.head_count": uint32(Heads),
+		"attention.head_count_kv": uint32(KVHeads), "context_length": uint32(Context), "attention.layer_norm_rms_epsilon": float32(1e-5),
+		"rope.freq_base": float32(10000),
+	} {
+		keys[arch+"."+k] = v
+	}
+	head := int64(Dim / Heads)
+	if arch == "gemma3" { // whose heads are wider than the model's width divided by them, and of which every second layer here sees all and turns slower
+		head *= 2
+		keys[arch+".attention.key_length"], keys[arch+".attention.value_length"] = uint32(head), uint32(head)
+		keys[arch+".attention.sliding_window"], keys[arch+".rope.freq_base"] = uint32(Window), float32(1e6)
+		keys[arch+".attention.sliding_window_pattern"] = uint32(2)
 	}
 	vocab := int64(Vocab)
 	if o.Tokenizer {
@@ -82,20 +96,31 @@ func Write(out io.Writer, o Options) error {
 			failed = err
 		}
 	}
-	const kv = KVHeads * Dim / Heads
+	kv, q := KVHeads*head, Heads*head
 	add("token_embd.weight", o.Matrix, 0, o.EmbedStd, vocab, Dim)
 	add("output_norm.weight", gguf.F32, 1, 0.1, Dim)
 	for l := range Layers {
 		p := fmt.Sprintf("blk.%d.", l)
 		add(p+"attn_norm.weight", gguf.F32, 1, 0.1, Dim)
 		add(p+"ffn_norm.weight", gguf.F32, 1, 0.1, Dim)
-		add(p+"attn_q.weight", o.Matrix, 0, 0.2, Dim, Dim)
+		add(p+"attn_q.weight", o.Matrix, 0, 0.2, q, Dim)
 		add(p+"attn_k.weight", o.Matrix, 0, 0.2, kv, Dim)
 		add(p+"attn_v.weight", o.Matrix, 0, 0.2, kv, Dim)
-		add(p+"attn_output.weight", o.Matrix, 0, 0.2, Dim, Dim)
+		add(p+"attn_output.weight", o.Matrix, 0, 0.2, Dim, q)
 		add(p+"ffn_gate.weight", o.Matrix, 0, 0.2, FFN, Dim)
 		add(p+"ffn_up.weight", o.Matrix, 0, 0.2, FFN, Dim)
 		add(p+"ffn_down.weight", o.Matrix, 0, 0.2, Dim, FFN)
+		switch arch {
+		case "qwen2":
+			add(p+"attn_q.bias", gguf.F32, 0, 0.1, q)
+			add(p+"attn_k.bias", gguf.F32, 0, 0.1, kv)
+			add(p+"attn_v.bias", gguf.F32, 0, 0.1, kv)
+		case "gemma3":
+			add(p+"attn_q_norm.weight", gguf.F32, 1, 0.1, head)
+			add(p+"attn_k_norm.weight", gguf.F32, 1, 0.1, head)
+			add(p+"post_attention_norm.weight", gguf.F32, 1, 0.1, Dim)
+			add(p+"post_ffw_norm.weight", gguf.F32, 1, 0.1, Dim)
+		}
 	}
 	if failed != nil {
 		return failed

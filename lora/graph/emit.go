@@ -197,6 +197,8 @@ func (e *emitter) arg(a any) int {
 		return e.ints[x]
 	case float64:
 		return e.add(pte.DoubleValue(x))
+	case string:
+		return e.add(pte.StringValue(x))
 	case bool:
 		if i, ok := e.bools[x]; ok {
 			return i

@@ -45,7 +45,7 @@ type Scalar struct {
 // Node is one call of an operator.
 type Node struct {
 	Op   pte.Operator
-	Args []any // *Tensor, *Scalar, int64, float64, bool, nil, []any (ints and *Scalar), []*Tensor, optional
+	Args []any // *Tensor, *Scalar, int64, float64, bool, string, nil, []any (ints and *Scalar), []*Tensor, optional
 	Outs []any // *Tensor or *Scalar
 	// Repeat says that the out tensors follow once more as return values, as
 	// ExecuTorch's emitter writes them for every operator but executorch_prim.

@@ -84,6 +84,11 @@ func (g *Graph) Cos(a *Tensor) *Tensor     { return g.unary("aten::cos", a) }
 func (g *Graph) Sigmoid(a *Tensor) *Tensor { return g.unary("aten::sigmoid", a) }
 func (g *Graph) Relu(a *Tensor) *Tensor    { return g.unary("aten::relu", a) }
 
+// GeluTanh is the approximation of GELU by tanh.
+func (g *Graph) GeluTanh(a *Tensor) *Tensor {
+	return g.Op("aten::gelu", "out", a.DType, a.Shape, a, "tanh")
+}
+
 // Convert returns a in another element type.
 func (g *Graph) Convert(a *Tensor, dt pte.ScalarType) *Tensor {
 	order := make([]any, len(a.Shape))

@@ -156,8 +156,8 @@ void f32_layer_norm(void *dst, int32_t dst_row, void *src, int32_t src_row, void
 __attribute__((export_name("f32_rotary")))
 void f32_rotary(int32_t op, void *dst, int32_t dst_row, void *src, int32_t src_row, void *cos, void *sin, void *positions, int32_t rows, int32_t heads, int32_t dim, int32_t period);
 
-__attribute__((export_name("f32_swiglu")))
-void f32_swiglu(void *dst, int32_t dst_row, void *gate, int32_t gate_row, void *up, int32_t up_row, int32_t rows, int32_t n);
+__attribute__((export_name("f32_glu")))
+void f32_glu(int32_t op, void *dst, int32_t dst_row, void *gate, int32_t gate_row, void *up, int32_t up_row, int32_t rows, int32_t n);
 
 __attribute__((export_name("f32_attention")))
 void f32_attention(void *out, int32_t out_row, void *q, int32_t q_row, void *k, int32_t k_row, void *v, int32_t v_row, int32_t n, int32_t tokens, int32_t heads, int32_t kv_heads, int32_t dim, float scale, int32_t causal);

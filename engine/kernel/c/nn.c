@@ -121,35 +121,43 @@ void f32_rotary(int32_t op, void *dst, int32_t dst_row, void *src, int32_t src_r
   }
 }
 
-struct swiglu_args {
+struct glu_args {
   float *dst;
   const float *gate, *up;
   int32_t dst_row, gate_row, up_row, n;
 };
 
-static void swiglu_body(const void *args, int32_t begin, int32_t end) {
-  const struct swiglu_args *c = args;
+// glu is gated with F32_SILU or F32_GELU_TANH, a constant where it is inlined.
+static inline v128_t glu_f32x4(int32_t op, v128_t gate, v128_t up) {
+  return MUL(op == F32_SILU ? silu_f32x4(gate) : gelu_tanh_f32x4(gate), up);
+}
+
+static inline void glu_rows(int32_t op, const void *args, int32_t begin, int32_t end) {
+  const struct glu_args *c = args;
   for (int32_t r = begin; r < end; r++) {
     float *d = c->dst + (uint32_t)r * (uint32_t)c->dst_row;
     const float *g = c->gate + (uint32_t)r * (uint32_t)c->gate_row;
     const float *u = c->up + (uint32_t)r * (uint32_t)c->up_row;
     int32_t i = 0, left;
     for (; i + 4 <= c->n; i += 4) {
-      wasm_v128_store(d + i, MUL(silu_f32x4(wasm_v128_load(g + i)), wasm_v128_load(u + i)));
+      wasm_v128_store(d + i, glu_f32x4(op, wasm_v128_load(g + i), wasm_v128_load(u + i)));
     }
     left = c->n - i;
     if (left) {
-      store_part(d + i, MUL(silu_f32x4(load_part(g + i, left)), load_part(u + i, left)), left);
+      store_part(d + i, glu_f32x4(op, load_part(g + i, left), load_part(u + i, left)), left);
     }
   }
 }
 
-// f32_swiglu: dst = silu(gate) * up on `rows` rows of n, each side with its own distance between
-// rows in elements; may be in place.
-void f32_swiglu(void *dst, int32_t dst_row, void *gate, int32_t gate_row, void *up, int32_t up_row, int32_t rows,
-                int32_t n) {
-  struct swiglu_args c = {dst, gate, up, dst_row, gate_row, up_row, n};
+static void swiglu_body(const void *args, int32_t begin, int32_t end) { glu_rows(F32_SILU, args, begin, end); }
+static void geglu_body(const void *args, int32_t begin, int32_t end) { glu_rows(F32_GELU_TANH, args, begin, end); }
+
+// f32_glu: dst = f(gate) * up on `rows` rows of n, each side with its own distance between rows in
+// elements; may be in place. f is op, F32_SILU (SwiGLU) or F32_GELU_TANH (GeGLU).
+void f32_glu(int32_t op, void *dst, int32_t dst_row, void *gate, int32_t gate_row, void *up, int32_t up_row,
+             int32_t rows, int32_t n) {
+  struct glu_args c = {dst, gate, up, dst_row, gate_row, up_row, n};
   if (n > 0) {
-    parallel_for(swiglu_body, &c, rows, row_grain(n * 4));
+    parallel_for(op == F32_SILU ? swiglu_body : geglu_body, &c, rows, row_grain(n * 4));
   }
 }

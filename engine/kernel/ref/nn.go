@@ -178,11 +178,15 @@ func Rotary(op int32, x, cos, sin []float32, position func(row int) int, rows, h
 	return out
 }
 
-// SwiGLU is silu(gate) * up; the same bits as the kernel.
-func SwiGLU(gate, up []float32) []float32 {
+// GLU is f(gate) * up for f SiLU (op code.F32Silu) or GELUTanh (code.F32GeluTanh); the same bits as the kernel.
+func GLU(op int32, gate, up []float32) []float32 {
+	f := SiLU
+	if op == code.F32GeluTanh {
+		f = GELUTanh
+	}
 	out := make([]float32, len(gate))
 	for i, g := range gate {
-		out[i] = SiLU(g) * up[i]
+		out[i] = f(g) * up[i]
 	}
 	return out
 }
