@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"tabtune/lora/safetensors"
 )
@@ -158,8 +159,13 @@ func (h *hfConfig) gemma() error {
 	if h.Sliding < 1 {
 		return fmt.Errorf("sliding_window is %d", h.Sliding)
 	}
-	if h.Pattern == 0 {
+	if at := slices.Index(h.LayerTypes, "full_attention"); at >= 0 {
+		h.Pattern = at + 1
+	} else if h.Pattern == 0 {
 		h.Pattern = gemmaGlobal
+	}
+	if h.Pattern < 1 || h.Pattern > 512 {
+		return fmt.Errorf("sliding_window_pattern is %d, want 1 to 512", h.Pattern)
 	}
 	for i, t := range h.LayerTypes {
 		global := (i+1)%h.Pattern == 0
