@@ -15,6 +15,8 @@ import (
 // letters is a tokenizer for tests: words with the space in front of them.
 type letters struct{ ids map[string]int32 }
 
+func (l *letters) Continue(text string, special bool) []int32 { return l.Encode(text, special) }
+
 func (l *letters) Encode(text string, _ bool) []int32 {
 	var out []int32
 	for text != "" {

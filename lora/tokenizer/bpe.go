@@ -15,8 +15,9 @@ func pairKey(l, r int32) uint64 { return uint64(uint32(l))<<32 | uint64(uint32(r
 
 // scratch is the working memory of one encoding.
 type scratch struct {
-	sym  []symbol
-	heap mergeHeap
+	piece string // under way
+	sym   []symbol
+	heap  mergeHeap
 }
 
 // symbol is one token of a piece in the making, linked to its neighbours by index (-1: none).
@@ -24,6 +25,7 @@ type symbol struct {
 	id         int32 // None once merged into its left neighbour
 	prev, next int32
 	rank       int32 // of the merge with the right neighbour, or noMerge (short pieces only)
+	from, to   int32 // in the piece; of vocabularies with U+2581 only
 }
 
 const noMerge = 1<<31 - 1
@@ -55,11 +57,42 @@ func (t *Tokenizer) encodePiece(dst []int32, piece string, w *scratch) []int32 {
 
 func (t *Tokenizer) mergePiece(dst []int32, piece string, w *scratch) []int32 {
 	if t.ignore {
-		if id, ok := t.ids[spell(piece)]; ok {
+		if id, ok := t.ids[t.spell(piece)]; ok {
 			return append(dst, id)
 		}
 	}
 	sym := w.sym[:0]
+	if t.meta != nil {
+		sym = t.characters(sym, piece)
+	} else {
+		sym = t.eachByte(sym, piece)
+	}
+	w.sym, w.piece = sym, piece
+	if len(sym) == 0 {
+		return dst
+	}
+	sym[len(sym)-1].next = -1
+	if len(sym) < heapFrom {
+		t.mergeShort(sym, piece)
+	} else {
+		t.mergeLong(sym, w)
+	}
+	for i := int32(0); i >= 0; i = sym[i].next {
+		if sym[i].id == noToken {
+			dst = t.spelled(dst, piece[sym[i].from:sym[i].to])
+			continue
+		}
+		dst = append(dst, sym[i].id)
+	}
+	w.piece = ""
+	if cap(w.sym) > 1<<16 { // keep no huge buffer because of one huge word
+		w.sym, w.heap = nil, nil
+	}
+	return dst
+}
+
+// eachByte begins a piece of byte-level BPE: a symbol for each byte.
+func (t *Tokenizer) eachByte(sym []symbol, piece string) []symbol {
 	for i := range len(piece) {
 		id := t.bytes[piece[i]]
 		if id == None {
@@ -70,27 +103,14 @@ func (t *Tokenizer) mergePiece(dst []int32, piece string, w *scratch) []int32 {
 		n := int32(len(sym))
 		sym = append(sym, symbol{id: id, prev: n - 1, next: n + 1})
 	}
-	w.sym = sym
-	if len(sym) == 0 {
-		return dst
-	}
-	sym[len(sym)-1].next = -1
-	if len(sym) < heapFrom {
-		t.mergeShort(sym)
-	} else {
-		t.mergeLong(sym, w)
-	}
-	for i := int32(0); i >= 0; i = sym[i].next {
-		dst = append(dst, sym[i].id)
-	}
-	if cap(w.sym) > 1<<16 { // keep no huge buffer because of one huge word
-		w.sym, w.heap = nil, nil
-	}
-	return dst
+	return sym
 }
 
-// spell writes a piece in the byte-level alphabet.
-func spell(piece string) string {
+// spell writes a piece as the vocabulary does: in the byte-level alphabet, unless spaces are marked.
+func (t *Tokenizer) spell(piece string) string {
+	if t.meta != nil {
+		return piece
+	}
 	r := make([]rune, len(piece))
 	for i := range len(piece) {
 		r[i] = byteToRune[piece[i]]
@@ -99,19 +119,16 @@ func spell(piece string) string {
 }
 
 // rank returns the rank of merging symbol i with its right neighbour, or noMerge.
-func (t *Tokenizer) rank(sym []symbol, i int32) int32 {
-	if n := sym[i].next; n >= 0 {
-		if m, ok := t.merges[pairKey(sym[i].id, sym[n].id)]; ok {
-			return m.rank
-		}
-	}
-	return noMerge
+func (t *Tokenizer) rank(sym []symbol, i int32, piece string) int32 {
+	_, rank := t.together(sym, i, piece)
+	return rank
 }
 
 // join merges symbol i with its right neighbour, which must be a known merge.
-func (t *Tokenizer) join(sym []symbol, i int32) {
+func (t *Tokenizer) join(sym []symbol, i int32, piece string) {
 	n := sym[i].next
-	sym[i].id = t.merges[pairKey(sym[i].id, sym[n].id)].id
+	sym[i].id, _ = t.together(sym, i, piece)
+	sym[i].to = sym[n].to
 	sym[i].next = sym[n].next
 	if sym[n].next >= 0 {
 		sym[sym[n].next].prev = i
@@ -119,9 +136,9 @@ func (t *Tokenizer) join(sym []symbol, i int32) {
 	sym[n].id = None
 }
 
-func (t *Tokenizer) mergeShort(sym []symbol) {
+func (t *Tokenizer) mergeShort(sym []symbol, piece string) {
 	for i := range sym {
-		sym[i].rank = t.rank(sym, int32(i))
+		sym[i].rank = t.rank(sym, int32(i), piece)
 	}
 	for {
 		best, rank := int32(-1), int32(noMerge)
@@ -133,10 +150,10 @@ func (t *Tokenizer) mergeShort(sym []symbol) {
 		if best < 0 {
 			return
 		}
-		t.join(sym, best)
-		sym[best].rank = t.rank(sym, best)
+		t.join(sym, best, piece)
+		sym[best].rank = t.rank(sym, best, piece)
 		if p := sym[best].prev; p >= 0 {
-			sym[p].rank = t.rank(sym, p)
+			sym[p].rank = t.rank(sym, p, piece)
 		}
 	}
 }
@@ -146,7 +163,7 @@ func (t *Tokenizer) mergeShort(sym []symbol) {
 func (t *Tokenizer) mergeLong(sym []symbol, w *scratch) {
 	h := w.heap[:0]
 	push := func(i int32, init bool) {
-		if r := t.rank(sym, i); r != noMerge {
+		if r := t.rank(sym, i, w.piece); r != noMerge {
 			c := candidate{r, i, sym[i].id, sym[sym[i].next].id}
 			if init {
 				h = append(h, c)
@@ -167,7 +184,7 @@ func (t *Tokenizer) mergeLong(sym []symbol, w *scratch) {
 		if sym[c.at].id != c.left || n < 0 || sym[n].id != c.right {
 			continue
 		}
-		t.join(sym, c.at)
+		t.join(sym, c.at, w.piece)
 		push(c.at, false)
 		if p := sym[c.at].prev; p >= 0 {
 			push(p, false)

@@ -11,8 +11,8 @@ import (
 // maxJSON bounds a tokenizer.json; those of 250,000-token vocabularies take 35 MB.
 const maxJSON = 64 << 20
 
-// FromJSON reads a Hugging Face tokenizer.json holding a byte-level BPE model.
-// What it holds beyond the four families that the package knows is refused with
+// FromJSON reads a Hugging Face tokenizer.json holding a byte-level BPE model, or one that SentencePiece's was made into
+// (byte_fallback, spaces as U+2581). What it holds beyond the families that the package knows is refused with
 // an error that names the field; name stands for the file in errors.
 //
 // The file does not say which tokens begin and end a text, but for a post_processor
@@ -70,6 +70,14 @@ type jsonStep struct {
 	Behavior         string            `json:"behavior"`
 	Invert           bool              `json:"invert"`
 	Pattern          struct{ Regex, String *string }
+	Content          string            `json:"content"`
+	Prepend          string            `json:"prepend"`
+	Replacement      string            `json:"replacement"`
+	PrependScheme    string            `json:"prepend_scheme"`
+	Split            *bool             `json:"split"`
+	Start            int               `json:"start"`
+	Stop             int               `json:"stop"`
+	Decoders         []json.RawMessage `json:"decoders"`
 	Single           []struct {
 		SpecialToken *struct {
 			ID string `json:"id"`
@@ -98,9 +106,7 @@ func fromJSON(data []byte) (*Tokenizer, error) {
 		return nil, errors.New("model.continuing_subword_prefix: not supported")
 	case m.Suffix != nil && *m.Suffix != "":
 		return nil, errors.New("model.end_of_word_suffix: not supported")
-	case m.ByteFallback:
-		return nil, errors.New("model.byte_fallback: not supported (the model is not byte-level)")
-	case m.Unknown != nil && *m.Unknown != "" && m.FuseUnknown:
+	case m.Unknown != nil && *m.Unknown != "" && m.FuseUnknown && !m.ByteFallback:
 		return nil, errors.New("model.fuse_unk: not supported")
 	}
 	tokens, err := jsonTokens(m.Vocab, f.AddedTokens)
@@ -140,6 +146,9 @@ func fromJSON(data []byte) (*Tokenizer, error) {
 		if err := t.addToken(int32(a.ID), a.Content, a.Special, a.Normalized); err != nil {
 			return nil, fmt.Errorf("added_tokens[%d]: %w", i, err)
 		}
+	}
+	if m.ByteFallback {
+		return t, t.jsonMarked(f)
 	}
 	if t.nfc, err = jsonNormalizer(f.Normalizer); err != nil {
 		return nil, err

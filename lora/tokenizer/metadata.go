@@ -11,11 +11,11 @@ type Metadata interface {
 	Int(key string) (int64, error)
 	Strings(key string) ([]string, error)
 	Ints(key string) ([]int64, error)
+	Floats(key string) ([]float64, error)
 }
 
-// FromMetadata reads the tokenizer.ggml keys, for New. Tokens, merges and pre must
-// be there, and tokenizer.ggml.model must be "gpt2", which is what GGUF calls
-// byte-level BPE; the rest may be absent.
+// FromMetadata reads the tokenizer.ggml keys, for New. The model must be ModelBPE, with tokens, merges and pre, or
+// ModelSPM, with tokens and scores; the rest may be absent and is then what llama.cpp takes.
 func FromMetadata(m Metadata) (Vocab, error) {
 	const prefix = "tokenizer.ggml."
 	v := Vocab{BOS: None, EOS: None, Unknown: None, Padding: None}
@@ -23,17 +23,29 @@ func FromMetadata(m Metadata) (Vocab, error) {
 	if err != nil {
 		return v, err
 	}
-	if model != "gpt2" {
-		return v, fmt.Errorf("tokenizer.ggml.model: %.40q is not supported (known: gpt2, which is byte-level BPE)", model)
-	}
-	if v.Pre, err = m.String(prefix + "pre"); err != nil {
-		return v, err
-	}
 	if v.Tokens, err = m.Strings(prefix + "tokens"); err != nil {
 		return v, err
 	}
-	if v.Merges, err = m.Strings(prefix + "merges"); err != nil {
-		return v, err
+	switch v.Model = model; model {
+	case ModelBPE:
+		if v.Pre, err = m.String(prefix + "pre"); err != nil {
+			return v, err
+		}
+		if v.Merges, err = m.Strings(prefix + "merges"); err != nil {
+			return v, err
+		}
+	case ModelSPM:
+		if v.Scores, err = m.Floats(prefix + "scores"); err != nil {
+			return v, err
+		}
+		v.AddSpacePrefix, v.AddBOS = true, true
+		for id, dst := range []*int32{&v.Unknown, &v.BOS, &v.EOS} {
+			if id < len(v.Tokens) {
+				*dst = int32(id)
+			}
+		}
+	default:
+		return v, fmt.Errorf("tokenizer.ggml.model: %.40q is not supported (known: gpt2, which is byte-level BPE, and llama, which is SentencePiece's)", model)
 	}
 	if m.Has(prefix + "token_type") {
 		types, err := m.Ints(prefix + "token_type")
@@ -63,7 +75,7 @@ func FromMetadata(m Metadata) (Vocab, error) {
 		}
 		*dst = int32(id)
 	}
-	for key, dst := range map[string]*bool{"add_bos_token": &v.AddBOS, "add_eos_token": &v.AddEOS} {
+	for key, dst := range map[string]*bool{"add_bos_token": &v.AddBOS, "add_eos_token": &v.AddEOS, "add_space_prefix": &v.AddSpacePrefix} {
 		if m.Has(prefix + key) {
 			if *dst, err = m.Bool(prefix + key); err != nil {
 				return v, err

@@ -1,14 +1,14 @@
 // Package tokenizer turns text into token ids and back for byte-level BPE
-// vocabularies (GPT-2, Llama-3, Qwen2, SmolLM2), read either from the metadata of
+// vocabularies (GPT-2, Llama-3, Qwen2, SmolLM2) and SentencePiece's BPE (Llama 2, TinyLlama, Mistral, Gemma), read either from the metadata of
 // a GGUF file (New) or from a Hugging Face tokenizer.json (FromJSON).
 //
 // Encoding runs in four steps, the ones Hugging Face tokenizers runs, in its order:
 //
 //  1. Special and added tokens are cut out of the text: leftmost first, longest
 //     of those that start at the same byte.
-//  2. What lies between is normalised (NFC for Qwen2, nothing for the others).
+//  2. What lies between is normalised: NFC for Qwen2, spaces as U+2581 for SentencePiece, nothing for the others.
 //  3. A pre-tokenizer splits it into pieces; no token crosses a piece.
-//  4. Every piece becomes bytes, every byte a token, and then the neighbouring
+//  4. Every piece becomes bytes (SentencePiece: characters), each of them a token, and then the neighbouring
 //     pair of lowest merge rank is merged, leftmost first, until none is left.
 //
 // Every step takes time linear in the text, but for a logarithm in the merges of
@@ -47,12 +47,22 @@ const (
 	maxAddedBytes = 256     // bytes of one special or added token: bounds the steps a byte of text can cost
 )
 
-// Vocab is a byte-level BPE vocabulary as GGUF metadata holds it.
+// The kinds of vocabulary, as tokenizer.ggml.model names them.
+const (
+	ModelBPE = "gpt2"  // byte-level BPE
+	ModelSPM = "llama" // SentencePiece's BPE
+)
+
+// Vocab is a vocabulary as GGUF metadata holds it.
 type Vocab struct {
-	Tokens []string // tokenizer.ggml.tokens: text in the byte-level alphabet, by id
-	Types  []int32  // tokenizer.ggml.token_type: one per token, or nil for all normal
-	Merges []string // tokenizer.ggml.merges: "left right", best first
-	Pre    string   // tokenizer.ggml.pre: name of the pre-tokenizer
+	Model  string    // ModelBPE ("" too) or ModelSPM
+	Tokens []string  // tokenizer.ggml.tokens: text in the byte-level alphabet, by id
+	Types  []int32   // tokenizer.ggml.token_type: one per token, or nil for all normal
+	Merges []string  // tokenizer.ggml.merges: "left right", best first; byte-level BPE only
+	Pre    string    // tokenizer.ggml.pre: name of the pre-tokenizer; byte-level BPE only
+	Scores []float64 // tokenizer.ggml.scores: one per token; SentencePiece only
+	// AddSpacePrefix is tokenizer.ggml.add_space_prefix; SentencePiece only.
+	AddSpacePrefix bool
 
 	BOS, EOS, Unknown, Padding int32 // special ids, None when absent
 	AddBOS, AddEOS             bool  // tokenizer.ggml.add_bos_token / add_eos_token: for the caller, never applied by Encode
@@ -66,6 +76,7 @@ type Tokenizer struct {
 	bytes   [256]int32       // id of each single byte, None when the vocabulary lacks it
 	merges  map[uint64]merge // by left<<32 | right
 	pre     preKind
+	meta    *marked // of vocabularies that spell spaces U+2581; else nil
 	nfc     bool
 	ignore  bool  // take a piece that is itself a token as it is (Llama-3's ignore_merges)
 	unknown int32 // emitted for a byte the vocabulary lacks; None drops the byte
@@ -94,6 +105,9 @@ type merge struct{ rank, id int32 }
 // "phi-2"), "llama-bpe" (also "llama3", "llama-v3"), "qwen2" (also
 // "deepseek-r1-qwen"). A token listed twice has the later id when encoding.
 func New(v Vocab) (*Tokenizer, error) {
+	if v.Model == ModelSPM {
+		return newSPM(v)
+	}
 	t, err := newTokenizer(v.Tokens, "tokenizer.ggml.tokens")
 	if err != nil {
 		return nil, err
@@ -101,22 +115,8 @@ func New(v Vocab) (*Tokenizer, error) {
 	if t.pre, t.nfc, t.ignore, err = preByName(v.Pre); err != nil {
 		return nil, fmt.Errorf("tokenizer.ggml.pre: %w", err)
 	}
-	if v.Types != nil && len(v.Types) != len(v.Tokens) {
-		return nil, fmt.Errorf("tokenizer.ggml.token_type: %d entries for %d tokens", len(v.Types), len(v.Tokens))
-	}
-	for id, typ := range v.Types {
-		switch typ {
-		case TypeControl:
-			err = t.addToken(int32(id), v.Tokens[id], true, false)
-		case TypeUserDefined:
-			err = t.addToken(int32(id), v.Tokens[id], false, false)
-		case TypeNormal, TypeUnknown, TypeUnused, TypeByte:
-		default:
-			err = fmt.Errorf("unknown type %d", typ)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("tokenizer.ggml.token_type[%d]: %w", id, err)
-		}
+	if err := t.addTypes(v); err != nil {
+		return nil, err
 	}
 	if len(v.Merges) > maxVocab {
 		return nil, fmt.Errorf("tokenizer.ggml.merges: %d entries, at most %d", len(v.Merges), maxVocab)
@@ -131,6 +131,39 @@ func New(v Vocab) (*Tokenizer, error) {
 			return nil, fmt.Errorf("tokenizer.ggml.merges[%d]: %w", rank, err)
 		}
 	}
+	// unknown_token_id is not used in encoding: converters write it for every
+	// GPT-2-style model, and none of the models it comes from has an unk_token in its BPE.
+	if err := t.setSpecial(v); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// addTypes reads which tokens are special or added.
+func (t *Tokenizer) addTypes(v Vocab) error {
+	if v.Types != nil && len(v.Types) != len(v.Tokens) {
+		return fmt.Errorf("tokenizer.ggml.token_type: %d entries for %d tokens", len(v.Types), len(v.Tokens))
+	}
+	for id, typ := range v.Types {
+		var err error
+		switch typ {
+		case TypeControl:
+			err = t.addToken(int32(id), v.Tokens[id], true, false)
+		case TypeUserDefined:
+			err = t.addToken(int32(id), v.Tokens[id], false, false)
+		case TypeNormal, TypeUnknown, TypeUnused, TypeByte:
+		default:
+			err = fmt.Errorf("unknown type %d", typ)
+		}
+		if err != nil {
+			return fmt.Errorf("tokenizer.ggml.token_type[%d]: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// setSpecial checks and keeps the special ids.
+func (t *Tokenizer) setSpecial(v Vocab) error {
 	for _, s := range []struct {
 		key string
 		id  int32
@@ -140,16 +173,14 @@ func New(v Vocab) (*Tokenizer, error) {
 		{"unknown_token_id", v.Unknown, nil}, {"padding_token_id", v.Padding, &t.padding},
 	} {
 		if s.id < None || int(s.id) >= len(v.Tokens) {
-			return nil, fmt.Errorf("tokenizer.ggml.%s: %d is outside the vocabulary of %d tokens", s.key, s.id, len(v.Tokens))
+			return fmt.Errorf("tokenizer.ggml.%s: %d is outside the vocabulary of %d tokens", s.key, s.id, len(v.Tokens))
 		}
 		if s.dst != nil {
 			*s.dst = s.id
 		}
 	}
-	// unknown_token_id is not used in encoding: converters write it for every
-	// GPT-2-style model, and none of the models it comes from has an unk_token in its BPE.
 	t.addBOS, t.addEOS = v.AddBOS, v.AddEOS
-	return t, nil
+	return nil
 }
 
 // newTokenizer checks the texts of a vocabulary and indexes them.
@@ -243,15 +274,30 @@ func (t *Tokenizer) Encode(text string, special bool) []int32 {
 
 // AppendEncode appends the ids of text to dst and returns the longer slice.
 func (t *Tokenizer) AppendEncode(dst []int32, text string, special bool) []int32 {
+	return t.encode(dst, text, special, true)
+}
+
+// Continue is Encode of a text that goes on from another: without the space that some SentencePiece vocabularies want at the
+// start of a text.
+func (t *Tokenizer) Continue(text string, special bool) []int32 {
+	return t.encode(nil, text, special, false)
+}
+
+// encode appends the ids of text; front says that it is the start of a text.
+func (t *Tokenizer) encode(dst []int32, text string, special, front bool) []int32 {
 	if !utf8.ValidString(text) {
 		text, _ = decodeUTF8(nil, []byte(text), true)
 	}
 	w := t.work.Get().(*scratch)
 	t.raw.split(text, t.kinds, special, func(gap string, id int32) {
 		if gap != "" {
-			if t.nfc {
+			switch {
+			case t.nfc:
 				gap = nfc(gap)
+			case t.meta != nil:
+				gap = mark(gap, t.meta.prefix && front)
 			}
+			front = false
 			t.norm.split(gap, t.kinds, special, func(gap string, id int32) {
 				dst = t.encodeText(dst, gap, w)
 				if id != None {
@@ -260,7 +306,7 @@ func (t *Tokenizer) AppendEncode(dst []int32, text string, special bool) []int32
 			})
 		}
 		if id != None {
-			dst = append(dst, id)
+			dst, front = append(dst, id), true
 		}
 	})
 	t.work.Put(w)
@@ -273,6 +319,9 @@ func nfc(s string) string { return norm.NFC.String(s) }
 
 // encodeText encodes normalised text that holds no added token.
 func (t *Tokenizer) encodeText(dst []int32, s string, w *scratch) []int32 {
+	if t.meta != nil {
+		return t.encodeMarked(dst, s, w)
+	}
 	for i := 0; i < len(s); {
 		j := t.pre.next(s, i)
 		dst = t.encodePiece(dst, s[i:j], w)
@@ -281,7 +330,7 @@ func (t *Tokenizer) encodeText(dst []int32, s string, w *scratch) []int32 {
 	return dst
 }
 
-// Decode returns the text of ids, special tokens included. Bytes that are not
+// Decode returns the text of ids, special tokens and the space that a vocabulary wants at the start included. Bytes that are not
 // UTF-8 become U+FFFD, as do ids outside the vocabulary.
 func (t *Tokenizer) Decode(ids []int32) string {
 	var b []byte
@@ -300,6 +349,9 @@ func (t *Tokenizer) TokenText(id int32) string { return t.Decode([]int32{id}) }
 func (t *Tokenizer) appendBytes(b []byte, id int32) []byte {
 	if id < 0 || int(id) >= len(t.tokens) {
 		return append(b, "\uFFFD"...)
+	}
+	if t.meta != nil {
+		return t.appendMarked(b, id)
 	}
 	start := len(b)
 	for _, r := range t.tokens[id] {

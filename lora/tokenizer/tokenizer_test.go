@@ -119,7 +119,7 @@ func TestHeapEqualsScan(t *testing.T) {
 		}
 		build(&short)
 		build(&long)
-		tok.mergeShort(short.sym)
+		tok.mergeShort(short.sym, "")
 		tok.mergeLong(long.sym, &long)
 		for i := range short.sym {
 			if short.sym[i].id != long.sym[i].id {
@@ -244,7 +244,7 @@ func TestJSONErrors(t *testing.T) {
 		{`"model"`, `model`, "f: offset 2"},
 		{`"model"`, `"other"`, "f: model: missing"},
 		{`"BPE"`, `"Unigram"`, `f: model.type: "Unigram" is not supported`},
-		{`"BPE"`, `"BPE","byte_fallback":true`, "f: model.byte_fallback: not supported"},
+		{`"BPE"`, `"BPE","byte_fallback":true`, `f: pre_tokenizer: step 0, "Digits", is not supported with byte_fallback`},
 		{`"BPE"`, `"BPE","dropout":0.1`, "f: model.dropout: not supported"},
 		{`"BPE"`, `"BPE","end_of_word_suffix":"</w>"`, "f: model.end_of_word_suffix: not supported"},
 		{`"BPE"`, `"BPE","unk_token":"?"`, `f: model.unk_token: "?" is not in the vocabulary`},
@@ -309,6 +309,9 @@ func FuzzFromJSON(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(data)
+	}
+	for _, s := range sentences(f) {
+		f.Add([]byte(s.JSON))
 	}
 	f.Add([]byte(`{"added_tokens":[{"id":2,"content":"<s>"}],"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false},"model":{"vocab":{"a":0,"b":1},"merges":[]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -131,8 +131,9 @@ func (m *model) promptIDs(p generateParams) ([]int32, error) {
 		}
 	}
 	ids := m.tok.Encode(text, p.Chat)
-	if m.tok.AddBOS() && !p.Chat {
-		ids = append([]int32{m.tok.BOS()}, ids...)
+	// As in training data; a chat template may have written it.
+	if b := m.tok.BOS(); m.tok.AddBOS() && b != tokenizer.None && (len(ids) == 0 || ids[0] != b) {
+		ids = append([]int32{b}, ids...)
 	}
 	if len(ids) == 0 {
 		return nil, invalid("prompt: empty")

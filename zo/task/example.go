@@ -98,11 +98,16 @@ func (b *builder) encode(rec *record) (e Example, long bool, err error) {
 	over := 0
 	for k, segs := range rec.seqs {
 		t := &all[k]
-		t.ids = slices.Clone(b.o.Begin)
-		t.scored = make([]bool, len(t.ids))
 		last := 0
-		for _, s := range segs {
-			ids := b.tok.Encode(s.text, b.o.Special)
+		for i, s := range segs {
+			var ids []int32
+			if i == 0 {
+				ids = b.promptIDs(s.text)
+				t.ids, ids = slices.Clone(ids[:len(b.o.Begin)]), ids[len(b.o.Begin):]
+				t.scored = make([]bool, len(t.ids))
+			} else {
+				ids = b.tok.Continue(s.text, b.o.Special)
+			}
 			if s.end {
 				ids = slices.Concat(ids, b.o.End)
 			}
@@ -151,10 +156,10 @@ func (b *builder) encode(rec *record) (e Example, long bool, err error) {
 	return e, long, nil
 }
 
-// promptIDs tokenises what stands in front of an answer.
+// promptIDs tokenises the start of a text: it begins with Options.Begin, once, also where a chat template wrote that.
 func (b *builder) promptIDs(prompt string) []int32 {
 	ids := b.tok.Encode(prompt, b.o.Special)
-	if len(b.o.Begin) > 0 {
+	if n := len(b.o.Begin); n > 0 && (len(ids) < n || !slices.Equal(ids[:n], b.o.Begin)) {
 		ids = slices.Concat(b.o.Begin, ids)
 	}
 	return ids

@@ -38,6 +38,8 @@ func (w *words) Encode(text string, special bool) []int32 {
 	return out
 }
 
+func (w *words) Continue(text string, special bool) []int32 { return w.Encode(text, special) }
+
 func table(t testing.TB, csv string) *Table {
 	t.Helper()
 	tab, err := ReadTable(strings.NewReader(csv), "t.csv", ReadOptions{})

@@ -170,8 +170,10 @@ func (b *bound) renderAs(r *Row, trim bool) string {
 
 // Tokenizer turns text into token ids. special says whether special tokens that
 // are spelled out in the text (<|im_start|>) become themselves; none is added.
+// Continue is Encode of text that goes on from other text, which some vocabularies begin otherwise.
 type Tokenizer interface {
 	Encode(text string, special bool) []int32
+	Continue(text string, special bool) []int32
 }
 
 // verbalize finds the one token of a label.
@@ -180,7 +182,7 @@ func verbalize(t *Template, tok Tokenizer, word string) (string, int32, error) {
 		return "", 0, errors.New("is empty")
 	}
 	v := t.Verbalizer(word)
-	ids := tok.Encode(v, false)
+	ids := tok.Continue(v, false)
 	if len(ids) != 1 {
 		return "", 0, fmt.Errorf("%q is %d tokens, must be one: choose a shorter, more common word", v, len(ids))
 	}
