@@ -89,7 +89,7 @@ func TestKinds(t *testing.T) {
 			"It is[ very][ good]|It is[ bad]"},
 		"option columns": {`{"q":"It is","o1":"good","o2":"bad","right":2}`,
 			Options{PromptColumn: "q", OptionColumns: []string{"o1", "o2"}, AnswerColumn: "right"}, KindChoice, "It is[ good]|It is[ bad]"},
-		"begin": {`{"prompt":"Say it","completion":"well"}`, Options{Begin: []int32{7}}, KindCompletion, "<7>Say it[ well][<end>]"},
+		"begin":       {`{"prompt":"Say it","completion":"well"}`, Options{Begin: []int32{7}}, KindCompletion, "<7>Say it[ well][<end>]"},
 		"begin, once": {`{"prompt":"Say it","completion":"well"}`, Options{Begin: []int32{7}, Template: "<7> {prompt}"}, KindCompletion, "<7> Say it[ well][<end>]"},
 	} {
 		tok := &words{}
