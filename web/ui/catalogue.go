@@ -14,10 +14,12 @@ type CatalogueModel struct {
 	Layers             int
 }
 
-// Catalogue lists small models of the architecture that the engine runs, published as GGUF.
+// Catalogue lists small models of the architectures that the engine runs, published as GGUF.
 var Catalogue = []CatalogueModel{
 	{"SmolLM2-135M-Instruct", "https://huggingface.co/bartowski/SmolLM2-135M-Instruct-GGUF/resolve/main/SmolLM2-135M-Instruct-Q8_0.gguf", "Apache-2.0", 134_515_008, 144_811_360, 30},
 	{"SmolLM2-360M-Instruct", "https://huggingface.co/bartowski/SmolLM2-360M-Instruct-GGUF/resolve/main/SmolLM2-360M-Instruct-Q8_0.gguf", "Apache-2.0", 361_821_120, 386_404_992, 32},
+	{"Gemma-3-270M-it", "https://huggingface.co/ggml-org/gemma-3-270m-it-GGUF/resolve/main/gemma-3-270m-it-Q8_0.gguf", "Gemma terms of use", 268_098_176, 291_545_600, 18},
+	{"Qwen2.5-0.5B-Instruct", "https://huggingface.co/Qwen/Qwen2.5-0.5B-Instruct-GGUF/resolve/main/qwen2.5-0.5b-instruct-q8_0.gguf", "Apache-2.0", 494_032_768, 675_710_816, 24},
 	{"TinyLlama-1.1B-Chat", "https://huggingface.co/TheBloke/TinyLlama-1.1B-Chat-v1.0-GGUF/resolve/main/tinyllama-1.1b-chat-v1.0.Q4_0.gguf", "Apache-2.0", 1_100_048_384, 637_699_456, 22},
 }
 

