@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("TABTUNE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tabtune")
 ASSETS = Path(os.environ.get("TABTUNE_ASSETS") or CACHE / "assets")
 MODEL = ASSETS / "SmolLM2-135M-Instruct.Q4_1.gguf"
+GEMMA = ASSETS / "gemma-3-270m-q4_k_m.gguf"  # where "make fetch-gemma" was run
 REVIEWS = ASSETS / "movieReviewSnippets_GroundTruth.txt"
 TRAIN, VAL = ASSETS / "movie-reviews-train.csv", ASSETS / "movie-reviews-val.csv"
 

@@ -1,12 +1,14 @@
 """Small random models of every architecture but llama (test_programs.py has that): Hugging Face's own code gives our logits, and the stock
 runtime our losses."""
 
+import json
+
 import pytest
 import torch
 from gguf import GGUFReader
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, Qwen2Config, Qwen2ForCausalLM
 
-from harness import Stock, note, ours, relative, scaled
+from harness import GEMMA, Stock, note, ours, relative, reviews, scaled, tabtune
 
 SHAPE = dict(vocab_size=96, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
              max_position_embeddings=256, rms_norm_eps=1e-5, tie_word_embeddings=True, attn_implementation="eager")
@@ -88,3 +90,33 @@ def test_losses(tiny, work, arch):
     note(f"tiny {arch}, f32, 3 steps, largest relative difference of a loss", engine_to_stock=engine, unperturbed_in_Hugging_Face=near)
     assert engine < 1e-5
     assert near < 1e-3
+
+
+TEXTS = [x for _, x in reviews()[100:9000:2900]] + ["The capital of France is"]
+
+
+@pytest.fixture(scope="module")
+def gemma():
+    """(ids, logits behind the last) of every text, from Gemma-3-270M in Hugging Face transformers, f32, from the same GGUF."""
+    if not GEMMA.exists():
+        pytest.skip("make fetch-gemma fetches it")
+    model = AutoModelForCausalLM.from_pretrained(GEMMA.parent, gguf_file=GEMMA.name, dtype=torch.float32).eval()
+    lines = tabtune("tokenize", "--model", GEMMA, stdin="".join(f"{x}\n" for x in TEXTS).encode()).splitlines()
+    rows = [torch.tensor([[2, *json.loads(line)][:48]]) for line in lines]  # 2 is <bos>
+    return [(ids, model(ids).logits[0, -1:]) for ids in rows]
+
+
+@pytest.mark.parametrize("dtype", ["f32", "int8", "q4"])
+def test_gemma(gemma, work, dtype):
+    """A real model whose GGUF is in K-quants."""
+    pte = work / f"gemma-{dtype}.pte"
+    ptd = pte.with_suffix(".ptd")
+    tabtune("build", "--model", GEMMA, "--layers", 4, "--modules", "q,v", "--rank", 4, "--alpha", 8, "--queries", 1, "--batch", 1, "--window", 64, "--dtype", dtype,
+            "--out", pte)
+    hs = ours(work / "calls" / f"gemma-{dtype}", pte, ptd, "prefix", [[ids] for ids, _ in gemma])
+    got = [o[0] for o in ours(work / "calls" / f"gemma-logits-{dtype}", pte, ptd, "logits", [[h[0], torch.tensor([ids.shape[1] - 1])] for h, (ids, _) in zip(hs, gemma)])]
+    got, want = torch.cat(got), torch.cat([w for _, w in gemma])
+    far = max(scaled(g, w) for g, w in zip(got, want))
+    note(f"Gemma-3-270M logits against Hugging Face f32, {dtype}, {len(TEXTS)} texts", largest_difference_by_largest_logit=far,
+         same_first_token=f"{(got.argmax(1) == want.argmax(1)).sum().item()} of {len(TEXTS)}")
+    assert far < {"f32": 1e-4, "int8": 0.15, "q4": 0.4}[dtype]  # the file's weights have 4 to 8 bits; int8 and q4 round them once more

@@ -27,6 +27,7 @@ packages() {
     firefox) echo firefox-esr ;;
     webkit) echo libwebkit2gtk-4.1-0 xvfb ;;
     clang) echo clang-19 lld-19 ;;
+    clang-format) echo clang-format-19 ;;
     *) echo "$1" ;;
   esac
 }

@@ -1,8 +1,8 @@
-// Reads {model, lora, prompts, words} as JSON and prints, for each prompt, the probability that llama.cpp gives each word's only token as the next one.
-import { readFileSync } from "node:fs";
+// REQUEST ANSWER: reads {model, lora, prompts, words} from a JSON file and writes to another, for each prompt, the probability that llama.cpp gives each word's only token as the next one.
+import { readFileSync, writeFileSync } from "node:fs";
 import { getLlama } from "node-llama-cpp";
 
-const { model: modelPath, lora, prompts, words } = JSON.parse(readFileSync(0, "utf8"));
+const { model: modelPath, lora, prompts, words } = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const llama = await getLlama({ gpu: false, build: "never", logLevel: "error", progressLogs: false });
 const model = await llama.loadModel({ modelPath });
 const context = await model.createContext({ contextSize: 512, threads: 1, ...(lora ? { lora: { adapters: [{ filePath: lora, scale: 1 }] } } : {}) });
@@ -16,6 +16,7 @@ const out = [];
 for (const prompt of prompts) {
   await sequence.clearHistory();
   const ids = model.tokenize(prompt);
+  if (model.tokens.shouldPrependBosToken && model.tokens.bos !== null) ids.unshift(model.tokens.bos);
   const next = { generateNext: { probabilities: true, options: { temperature: 1, topK: 0, topP: 1, minP: 0 } } };
   const { probabilities } = (await sequence.controlledEvaluate([...ids.slice(0, -1), [ids.at(-1), next]])).at(-1).next;
   out.push(tokens.map((t) => {
@@ -24,5 +25,5 @@ for (const prompt of prompts) {
     return p;
   }));
 }
-process.stdout.write(`${JSON.stringify(out)}\n`);
+writeFileSync(process.argv[3], JSON.stringify(out));
 process.exit(0);
