@@ -31,7 +31,7 @@ const (
 // Options vary the model.
 type Options struct {
 	EmbedStd  float64   // standard deviation of the embedding; 1 when 0. At 0.15 losses are near log(Vocab).
-	Tokenizer bool      // with a byte-level BPE vocabulary in the metadata
+	Tokenizer bool      // with a vocabulary in the metadata: byte-level BPE, of gemma3 SentencePiece's
 	Chat      bool      // with a chat template, beside the tokenizer
 	Arch      string    // "qwen2", "gemma3"; "llama" when empty
 	Matrix    gguf.Type // of the embedding and the projections; F32 when zero. Q4_0 has values from -0.4 to 0.35.
@@ -57,7 +57,13 @@ func Write(out io.Writer, o Options) error {
 		keys[arch+".attention.sliding_window_pattern"] = uint32(2)
 	}
 	vocab := int64(Vocab)
-	if o.Tokenizer {
+	if o.Tokenizer && arch == "gemma3" {
+		tokens, types, scores := pieces()
+		vocab = int64(len(tokens))
+		keys["tokenizer.ggml.model"], keys["tokenizer.ggml.add_space_prefix"] = "llama", false
+		keys["tokenizer.ggml.tokens"], keys["tokenizer.ggml.token_type"], keys["tokenizer.ggml.scores"] = tokens, types, scores
+		keys["tokenizer.ggml.eos_token_id"], keys["tokenizer.ggml.bos_token_id"], keys["tokenizer.ggml.unknown_token_id"] = uint32(1), uint32(2), uint32(3)
+	} else if o.Tokenizer {
 		tokens, types, merges := vocabulary()
 		vocab = int64(len(tokens))
 		keys["tokenizer.ggml.model"], keys["tokenizer.ggml.pre"] = "gpt2", "smollm"
@@ -153,6 +159,32 @@ func Bytes(o Options) ([]byte, error) {
 	var b bytes.Buffer
 	err := Write(&b, o)
 	return b.Bytes(), err
+}
+
+// pieces is a SentencePiece vocabulary of four special tokens, the bytes, the printable characters of ASCII, and what makes " great" and
+// " terrible" one token each.
+func pieces() (tokens []string, types []int32, scores []float32) {
+	add := func(token string, typ int32) {
+		tokens, types, scores = append(tokens, token), append(types, typ), append(scores, -float32(len(tokens)))
+	}
+	for _, s := range []string{"<pad>", "<eos>", "<bos>"} {
+		add(s, 3)
+	}
+	add("<unk>", 2)
+	for b := range 256 {
+		add(fmt.Sprintf("<0x%02X>", b), 6)
+	}
+	for c := '!'; c <= '~'; c++ {
+		add(string(c), 1)
+	}
+	const space = "\u2581"
+	add(space, 1)
+	for _, word := range []string{"great", "terrible"} {
+		for n := range word {
+			add(space+word[:n+1], 1)
+		}
+	}
+	return tokens, types, scores
 }
 
 // vocabulary has a token for each byte, the merges that make " great" and

@@ -10,7 +10,13 @@ import (
 // TestExport trains, writes every format, and opens each again: the adapters score exactly as the trained one, the merged models as well as their
 // weights' type allows.
 func TestExport(t *testing.T) {
-	c := tiny(t, "f32")
+	for _, arch := range []string{"llama", "qwen2", "gemma3"} {
+		t.Run(arch, func(t *testing.T) { exports(t, arch) })
+	}
+}
+
+func exports(t *testing.T, arch string) {
+	c := tinyOf(t, arch, "f32")
 	dir := t.TempDir()
 	out := filepath.Join(dir, "run 1")
 	c.must("train", small(params{"out": out}))
@@ -41,7 +47,7 @@ func TestExport(t *testing.T) {
 			t.Errorf("%s: loss %v, trained %v", name, got.Loss, want.Loss)
 		}
 	}
-	_, data := tinyFiles(t)
+	_, data := tinyFilesOf(t, arch)
 	for name, tolerance := range map[string]float64{"f16.gguf": 1e-3, "q8.gguf": 2e-2} {
 		c.must("model.open", params{"path": filepath.Join(dir, name), "dtype": "f32"})
 		c.must("data.open", dataOf(data))

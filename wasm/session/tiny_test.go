@@ -20,9 +20,12 @@ import (
 type params = map[string]any
 
 // tinyFiles writes the small model and a data set of good and bad words.
-func tinyFiles(t *testing.T) (model, data string) {
+func tinyFiles(t *testing.T) (model, data string) { return tinyFilesOf(t, "") }
+
+// tinyFilesOf is tinyFiles with a model of an architecture; "": llama.
+func tinyFilesOf(t *testing.T, arch string) (model, data string) {
 	t.Helper()
-	b, err := tinymodel.Bytes(tinymodel.Options{EmbedStd: 0.15, Tokenizer: true})
+	b, err := tinymodel.Bytes(tinymodel.Options{EmbedStd: 0.15, Tokenizer: true, Arch: arch})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,10 +101,12 @@ func dataOf(path string) params {
 }
 
 // tiny is a client with the small model and its data open.
-func tiny(t *testing.T, dtype string) *client {
+func tiny(t *testing.T, dtype string) *client { return tinyOf(t, "", dtype) }
+
+func tinyOf(t *testing.T, arch, dtype string) *client {
 	t.Helper()
 	c := limited(t, 0)
-	model, data := tinyFiles(t)
+	model, data := tinyFilesOf(t, arch)
 	c.must("model.open", params{"path": model, "dtype": dtype})
 	c.must("data.open", dataOf(data))
 	return c

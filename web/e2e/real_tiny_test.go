@@ -14,7 +14,13 @@ import (
 
 // TestRealTiny trains a small model with the real module through web/sdk, writes every format into the browser's storage, and opens each again.
 func TestRealTiny(t *testing.T) {
-	model, err := tinymodel.Bytes(tinymodel.Options{EmbedStd: 0.15, Tokenizer: true})
+	for _, arch := range []string{"llama", "gemma3"} { // with both kinds of vocabulary
+		t.Run(arch, func(t *testing.T) { realTiny(t, arch) })
+	}
+}
+
+func realTiny(t *testing.T, arch string) {
+	model, err := tinymodel.Bytes(tinymodel.Options{EmbedStd: 0.15, Tokenizer: true, Arch: arch})
 	must(t, err)
 	path := filepath.Join(t.TempDir(), "tiny.gguf")
 	must(t, os.WriteFile(path, model, 0o644))
