@@ -12,6 +12,7 @@ import (
 
 	"tabtune/engine/kernel/code"
 	"tabtune/engine/kernel/ref"
+	"tabtune/lora/gguf"
 )
 
 // storedRows are m rows of a type with finite scales; some rows are all zero or nearly so.
@@ -43,17 +44,54 @@ func storedRows(r *rand.Rand, typ int32, m, k int) []byte {
 			for j := range row {
 				row[j] = byte(r.Uint32())
 			}
-			block := ref.StoredRowBytes(typ, 32)
+			block := ref.StoredRowBytes(typ, blockOf(typ))
 			for j := 0; j < len(row); j += block {
-				copy(row[j:], encodeHalf(r, size))
-				if typ == code.StoredQ41 {
-					copy(row[j+2:], encodeHalf(r, size))
+				for _, at := range halves(typ) {
+					copy(row[j+at:], encodeHalf(r, size))
 				}
 			}
 		}
 		out = append(out, row...)
 	}
 	return out
+}
+
+// blockOf is how many values a block of the type has.
+func blockOf(typ int32) int {
+	switch {
+	case typ < code.StoredQ80:
+		return 1
+	case typ < code.StoredQ4K:
+		return 32
+	}
+	return 256
+}
+
+// halves are where a block has its f16 scale and minimum.
+func halves(typ int32) []int {
+	switch typ {
+	case code.StoredQ41, code.StoredQ51, code.StoredQ4K, code.StoredQ5K:
+		return []int{0, 2}
+	case code.StoredQ6K:
+		return []int{208}
+	}
+	return []int{0}
+}
+
+// TestStoredIsGGUF: the references read rows as package gguf does.
+func TestStoredIsGGUF(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 2))
+	for typ, as := range map[int32]gguf.Type{
+		code.StoredQ80: gguf.Q8_0, code.StoredQ40: gguf.Q4_0, code.StoredQ41: gguf.Q4_1, code.StoredQ50: gguf.Q5_0, code.StoredQ51: gguf.Q5_1,
+		code.StoredQ4K: gguf.Q4_K, code.StoredQ5K: gguf.Q5_K, code.StoredQ6K: gguf.Q6_K,
+	} {
+		const k = 768
+		row, want := storedRows(r, typ, 1, k), make([]float32, k)
+		if err := gguf.DequantizeRow(want, row, as); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, as.String(), ref.StoredRow(typ, row, k), want)
+	}
 }
 
 func encodeHalf(r *rand.Rand, size float32) []byte {
@@ -76,9 +114,9 @@ func place(i, half int) int {
 func TestFromStored(t *testing.T) {
 	d := open(t, 2)
 	r := rand.New(rand.NewPCG(8, 3))
-	for typ := code.StoredF32; typ <= code.StoredQ41; typ++ {
-		for _, s := range []struct{ rows, k, half int }{{1, 32, 0}, {7, 64, 0}, {12, 96, 3}, {128, 576, 32}, {131, 160, 0}, {5, 37, 0}, {3, 1, 0}} {
-			if s.k%32 != 0 && typ >= code.StoredQ80 {
+	for typ := code.StoredF32; typ <= code.StoredQ6K; typ++ {
+		for _, s := range []struct{ rows, k, half int }{{1, 256, 0}, {12, 512, 3}, {1, 32, 0}, {7, 64, 0}, {12, 96, 3}, {128, 576, 32}, {131, 160, 0}, {5, 37, 0}, {3, 1, 0}} {
+			if s.k%blockOf(typ) != 0 {
 				continue
 			}
 			t.Run(fmt.Sprintf("%d/%dx%d", typ, s.rows, s.k), func(t *testing.T) {
@@ -146,8 +184,8 @@ func TestQ4FromStored(t *testing.T) {
 func TestFromStoredNotFinite(t *testing.T) {
 	d := open(t, 2)
 	r := rand.New(rand.NewPCG(8, 5))
-	const m, k = 200, 64
-	for typ := code.StoredF32; typ <= code.StoredQ41; typ++ {
+	const m, k = 200, 256
+	for typ := code.StoredF32; typ <= code.StoredQ6K; typ++ {
 		for _, bad := range []uint32{0x7f800000, 0xff800000, 0x7fc00000} {
 			func() {
 				defer freeAll(d)()
@@ -158,7 +196,7 @@ func TestFromStoredNotFinite(t *testing.T) {
 				} else if typ == code.StoredBf16 {
 					binary.LittleEndian.PutUint16(at[2*63:], uint16(bad>>16))
 				} else {
-					binary.LittleEndian.PutUint16(at, uint16(bad>>16&0x8000|0x7c00|bad>>13&0x200))
+					binary.LittleEndian.PutUint16(at[halves(typ)[0]:], uint16(bad>>16&0x8000|0x7c00|bad>>13&0x200))
 				}
 				from := put(t, d, src)
 				y, q, sc := alloc(t, d, 4*m*k), alloc(t, d, m*k), alloc(t, d, 4*m)
@@ -177,8 +215,8 @@ func TestFromStoredNotFinite(t *testing.T) {
 func BenchmarkI8FromStored(b *testing.B) {
 	d := open(b, 1)
 	r := rand.New(rand.NewPCG(8, 6))
-	const m, k = 1536, 576
-	for _, typ := range []int32{code.StoredQ41, code.StoredQ80, code.StoredF32} {
+	const m, k = 1536, 768
+	for _, typ := range []int32{code.StoredQ41, code.StoredQ80, code.StoredF32, code.StoredQ50, code.StoredQ4K, code.StoredQ6K} {
 		b.Run(fmt.Sprint(typ), func(b *testing.B) {
 			defer freeAll(d)()
 			from, q, sc := put(b, d, storedRows(r, typ, m, k)), alloc(b, d, m*k), alloc(b, d, 4*m)

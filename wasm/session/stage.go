@@ -19,6 +19,7 @@ type stage struct {
 // stored are the types that the kernels read.
 var stored = map[gguf.Type]int32{
 	gguf.F32: code.StoredF32, gguf.F16: code.StoredF16, gguf.BF16: code.StoredBf16, gguf.Q8_0: code.StoredQ80, gguf.Q4_0: code.StoredQ40, gguf.Q4_1: code.StoredQ41,
+	gguf.Q5_0: code.StoredQ50, gguf.Q5_1: code.StoredQ51, gguf.Q4_K: code.StoredQ4K, gguf.Q5_K: code.StoredQ5K, gguf.Q6_K: code.StoredQ6K,
 }
 
 // maxStoredCols is how long a row the kernel takes that quantises it in its scratch area.

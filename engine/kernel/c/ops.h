@@ -109,7 +109,7 @@ enum distribution {
   ZO_RADEMACHER,
 };
 
-// How a model file stores weights, as GGUF names it; the types with _0 and _1 in blocks of 32.
+// How a model file stores weights, as GGUF names it; the types with _0 and _1 in blocks of 32, with _K of 256.
 enum stored_type {
   STORED_F32,
   STORED_F16,
@@ -117,4 +117,9 @@ enum stored_type {
   STORED_Q8_0,
   STORED_Q4_0,
   STORED_Q4_1,
+  STORED_Q5_0,
+  STORED_Q5_1,
+  STORED_Q4_K,
+  STORED_Q5_K,
+  STORED_Q6_K,
 };

@@ -35,6 +35,16 @@ TT_INLINE size_t row_bytes(int32_t type, int32_t k) {
       return n / 32 * 18;
     case STORED_Q4_1:
       return n / 32 * 20;
+    case STORED_Q5_0:
+      return n / 32 * 22;
+    case STORED_Q5_1:
+      return n / 32 * 24;
+    case STORED_Q4_K:
+      return n / 256 * 144;
+    case STORED_Q5_K:
+      return n / 256 * 176;
+    case STORED_Q6_K:
+      return n / 256 * 210;
   }
   return n * 2;
 }
@@ -48,6 +58,79 @@ TT_INLINE void widen(float *y, v128_t v, v128_t d) {
                  wasm_i32x4_extend_high_i16x8(hi)};
   for (int32_t i = 0; i < 4; i++) {
     wasm_v128_store(y + i * 4, wasm_f32x4_mul(wasm_f32x4_convert_i32x4(q[i]), d));
+  }
+}
+
+// fifth_bits are bytes 16 where the bits of n, from the lowest up, are 1.
+TT_INLINE v128_t fifth_bits(uint32_t n) {
+  v128_t each = wasm_i8x16_const(1, 2, 4, 8, 16, 32, 64, -128, 1, 2, 4, 8, 16, 32, 64, -128);
+  v128_t v = wasm_i8x16_shuffle(wasm_i32x4_splat((int32_t)n), wasm_i32x4_splat(0), 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1,
+                                1, 1, 1, 1);
+  return wasm_v128_and(wasm_i8x16_eq(wasm_v128_and(v, each), each), wasm_i8x16_const_splat(16));
+}
+
+// Q5_0: f16 d, u32 of fifth bits (bit j for value j), 16 bytes as Q4_0; d * (q - 16). Q5_1: f16 minimum behind d; d * q
+// + minimum.
+static void dequantize_q5(float *y, const uint8_t *b, int32_t type, int32_t k) {
+  int32_t head = type == STORED_Q5_0 ? 2 : 4;
+  for (int32_t i = 0; i < k; i += 32, b += head + 20) {
+    v128_t d = wasm_f32x4_splat(tt_half(u16(b))), v = wasm_v128_load(b + head + 4);
+    v128_t lo = wasm_v128_or(tt_low_nibbles(v), fifth_bits(u16(b + head)));
+    v128_t hi = wasm_v128_or(tt_high_nibbles(v), fifth_bits(u16(b + head + 2)));
+    if (type == STORED_Q5_0) {
+      v128_t middle = wasm_i8x16_const_splat(16);
+      widen(y + i, wasm_i8x16_sub(lo, middle), d);
+      widen(y + i + 16, wasm_i8x16_sub(hi, middle), d);
+    } else {
+      v128_t minimum = wasm_f32x4_splat(tt_half(u16(b + 2)));
+      tt_expand_nibbles(y + i, lo, d, minimum);
+      tt_expand_nibbles(y + i + 16, hi, d, minimum);
+    }
+  }
+}
+
+// Q4_K: f16 d and dmin, 12 bytes with eight 6-bit pairs (scale, min), 128 bytes of nibbles: 32 bytes are 64 values, the
+// low nibbles first; (d scale) q - dmin min. Q5_K: 32 bytes of fifth bits before the nibbles: bit g of byte i for value
+// 32 g + i.
+static void dequantize_k(float *y, const uint8_t *b, int32_t type, int32_t k) {
+  int32_t fifth = type == STORED_Q5_K ? 32 : 0;
+  for (int32_t at = 0; at < k; at += 256, b += 144 + fifth) {
+    float d = tt_half(u16(b)), dmin = tt_half(u16(b + 2));
+    const uint8_t *s = b + 4, *high = b + 16, *q = b + 16 + fifth;
+    for (int32_t g = 0; g < 8; g++) {
+      int32_t scale = s[g] & 63, low = s[g + 4] & 63;
+      if (g >= 4) {
+        scale = (s[g + 4] & 15) | s[g - 4] >> 6 << 4;
+        low = s[g + 4] >> 4 | s[g] >> 6 << 4;
+      }
+      v128_t by = wasm_f32x4_splat(d * (float)scale), minimum = wasm_f32x4_splat(-(dmin * (float)low));
+      for (int32_t i = 0; i < 32; i += 16) {
+        v128_t v = wasm_v128_load(q + g / 2 * 32 + i);
+        v = g & 1 ? tt_high_nibbles(v) : tt_low_nibbles(v);
+        if (fifth) {
+          v128_t bit = wasm_v128_and(wasm_u8x16_shr(wasm_v128_load(high + i), (uint32_t)g), wasm_i8x16_const_splat(1));
+          v = wasm_v128_or(v, wasm_i8x16_shl(bit, 4));
+        }
+        tt_expand_nibbles(y + at + g * 32 + i, v, by, minimum);
+      }
+    }
+  }
+}
+
+// Q6_K: 128 bytes of low nibbles, 64 of upper pairs of bits, 16 int8 scales, f16 d; (d scale)(q - 32), a scale for 16
+// values. Each half of 128 values has 64 bytes of nibbles and 32 of pairs.
+static void dequantize_q6_k(float *y, const uint8_t *b, int32_t k) {
+  for (int32_t at = 0; at < k; at += 256, b += 210) {
+    float d = tt_half(u16(b + 208));
+    for (int32_t n = 0; n < 16; n++) {
+      int32_t half = n / 8, quarter = n % 8 / 2, i = n % 2 * 16;
+      v128_t v = wasm_v128_load(b + 64 * half + quarter % 2 * 32 + i);
+      v = quarter / 2 ? tt_high_nibbles(v) : tt_low_nibbles(v);
+      v128_t pair = wasm_u8x16_shr(wasm_v128_load(b + 128 + 32 * half + i), (uint32_t)(2 * quarter));
+      v = wasm_v128_or(v, wasm_i8x16_shl(wasm_v128_and(pair, wasm_i8x16_const_splat(3)), 4));
+      float scale = d * (float)(int8_t)b[192 + n];
+      widen(y + at + 16 * n, wasm_i8x16_sub(v, wasm_i8x16_const_splat(32)), wasm_f32x4_splat(scale));
+    }
   }
 }
 
@@ -85,6 +168,17 @@ static void dequantize(float *y, const uint8_t *b, int32_t type, int32_t k) {
         widen(y + i, wasm_i8x16_sub(tt_low_nibbles(v), eight), d);
         widen(y + i + 16, wasm_i8x16_sub(tt_high_nibbles(v), eight), d);
       }
+      return;
+    case STORED_Q5_0:
+    case STORED_Q5_1:
+      dequantize_q5(y, b, type, k);
+      return;
+    case STORED_Q4_K:
+    case STORED_Q5_K:
+      dequantize_k(y, b, type, k);
+      return;
+    case STORED_Q6_K:
+      dequantize_q6_k(y, b, k);
       return;
     default:
       for (; i < k; i += 32, b += 20) {

@@ -121,7 +121,7 @@ const (
 	ZoRademacher int32 = 1
 )
 
-// How a model file stores weights, as GGUF names it; the last three in blocks of 32.
+// How a model file stores weights, as GGUF names it; from Q8_0 on in blocks of 32, the K types of 256.
 const (
 	StoredF32  int32 = 0
 	StoredF16  int32 = 1
@@ -129,4 +129,9 @@ const (
 	StoredQ80  int32 = 3
 	StoredQ40  int32 = 4
 	StoredQ41  int32 = 5
+	StoredQ50  int32 = 6
+	StoredQ51  int32 = 7
+	StoredQ4K  int32 = 8
+	StoredQ5K  int32 = 9
+	StoredQ6K  int32 = 10
 )

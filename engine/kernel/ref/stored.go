@@ -18,6 +18,16 @@ func StoredRowBytes(typ int32, k int) int {
 		return k / 32 * 18
 	case code.StoredQ41:
 		return k / 32 * 20
+	case code.StoredQ50:
+		return k / 32 * 22
+	case code.StoredQ51:
+		return k / 32 * 24
+	case code.StoredQ4K:
+		return k / 256 * 144
+	case code.StoredQ5K:
+		return k / 256 * 176
+	case code.StoredQ6K:
+		return k / 256 * 210
 	}
 	return 2 * k
 }
@@ -27,7 +37,10 @@ func StoredRow(typ int32, b []byte, k int) []float32 {
 	le, y := binary.LittleEndian, make([]float32, k)
 	block := StoredRowBytes(typ, 32)
 	for i := range y {
-		g := b[i/32*block:]
+		var g []byte
+		if typ < code.StoredQ4K && typ >= code.StoredQ80 {
+			g = b[i/32*block:]
+		}
 		nibble := func(b []byte) byte { return b[i%16] >> (i % 32 / 16 * 4) & 15 }
 		switch typ {
 		case code.StoredF32:
@@ -42,9 +55,38 @@ func StoredRow(typ int32, b []byte, k int) []float32 {
 			y[i] = Half(le.Uint16(g)) * float32(int(nibble(g[2:]))-8)
 		case code.StoredQ41:
 			y[i] = float32(Half(le.Uint16(g))*float32(nibble(g[4:]))) + Half(le.Uint16(g[2:]))
+		case code.StoredQ50:
+			q := int(nibble(g[6:])) | int(le.Uint32(g[2:])>>(i%32)&1)<<4
+			y[i] = Half(le.Uint16(g)) * float32(q-16)
+		case code.StoredQ51:
+			q := int(nibble(g[8:])) | int(le.Uint32(g[4:])>>(i%32)&1)<<4
+			y[i] = float32(Half(le.Uint16(g))*float32(q)) + Half(le.Uint16(g[2:]))
+		case code.StoredQ4K, code.StoredQ5K, code.StoredQ6K:
+			y[i] = storedK(typ, b[i/256*StoredRowBytes(typ, 256):], i%256)
 		}
 	}
 	return y
+}
+
+// storedK is value i of a block of 256.
+func storedK(typ int32, b []byte, i int) float32 {
+	half := func(at int) float32 { return Half(binary.LittleEndian.Uint16(b[at:])) }
+	if typ == code.StoredQ6K {
+		h, quarter, l := i/128, i%128/32, i%32
+		q := int(b[64*h+quarter%2*32+l]>>(quarter/2*4)&15) | int(b[128+32*h+l]>>(2*quarter)&3)<<4
+		return float32(half(208)*float32(int8(b[192+i/16]))) * float32(q-32)
+	}
+	g, s, qs := i/32, b[4:16], b[16:]
+	scale, low := int(s[g%4]&63), int(s[g%4+4]&63)
+	if g >= 4 {
+		scale, low = int(s[g+4]&15)|int(s[g-4]>>6)<<4, int(s[g+4]>>4)|int(s[g]>>6)<<4
+	}
+	fifth := 0
+	if typ == code.StoredQ5K {
+		fifth, qs = int(b[16+i%32]>>g&1)<<4, b[48:]
+	}
+	q := int(qs[g/2*32+i%32]>>(g%2*4)&15) | fifth
+	return float32(float32(half(0)*float32(scale))*float32(q)) - float32(half(2)*float32(low))
 }
 
 // I8Row quantises a row symmetrically to 127 steps on each side, ties away from zero.
