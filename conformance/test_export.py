@@ -99,17 +99,23 @@ def test_llama(llama, work, model):
         w = csv.DictWriter(f, ["text", "label"])
         w.writeheader()
         w.writerows({k: x[k] for k in ("text", "label")} for x in rows)
-    tabtune("eval", "--model", model, *DATA, "--data", data, "--window", 128, "--dtype", "f32", "--adapter", run, "--predictions", predictions)
-    got = sorted((json.loads(x) for x in predictions.read_text().splitlines()), key=lambda p: p["row"])
-    # A row's loss is -log p of its label among the two: its log-odds follow.
-    ours = torch.tensor([(1 if x["label"] == "positive" else -1) * -torch.tensor(p["loss"], dtype=torch.float64).expm1().log().item() for x, p in zip(rows, got)])
+
+    def log_odds(*adapter):
+        tabtune("eval", "--model", model, *DATA, "--data", data, "--window", 128, "--dtype", "f32", *adapter, "--predictions", predictions)
+        got = sorted((json.loads(x) for x in predictions.read_text().splitlines()), key=lambda p: p["row"])
+        # A row's loss is -log p of its label among the two: its log-odds follow.
+        return torch.tensor([(1 if x["label"] == "positive" else -1) * -torch.tensor(p["loss"], dtype=torch.float64).expm1().log().item() for x, p in zip(rows, got)])
+
+    ours = log_odds("--adapter", run)
     moved = (beside - base).abs().mean().item()
     far = {"adapter in llama.cpp": beside, **merged}
     far = {k: (v - ours).abs().mean().item() for k, v in far.items()}
-    note(f"{model.stem}, log-odds of great against terrible on {ROWS} prompts, llama.cpp against ours (f32), mean difference", **far, the_adapter_moves_them_by=moved)
+    rounding = (base - log_odds()).abs().mean().item()
+    note(f"{model.stem}, log-odds of great against terrible on {ROWS} prompts, llama.cpp against ours (f32), mean difference", **far, without_an_adapter=rounding, the_adapter_moves_them_by=moved)
     assert moved > 0.5
     assert far["gguf-f16"] < 0.02
-    # llama.cpp multiplies Q4_1 and Q8_0 weights with activations of 8 bits; ours are floats here.
-    assert all(v < 0.1 * moved for v in far.values()), far
+    # llama.cpp multiplies quantised weights with activations of 8 bits, in blocks of 32 or, for K-quants, 256; ours are floats here.
+    allowed = 0.1 * moved + (rounding if model == GEMMA else 0)
+    assert all(v < allowed for v in far.values()), far
     accuracy = [F.sigmoid(v).round().eq(torch.tensor([float(x["label"] == "positive") for x in rows])).double().mean().item() for v in (beside, ours)]
     assert abs(accuracy[0] - accuracy[1]) < 0.1

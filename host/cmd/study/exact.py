@@ -49,12 +49,31 @@ model = peft.get_peft_model(model, peft.LoraConfig(r=a.rank, lora_alpha=2 * a.ra
 head = model.get_output_embeddings().weight.detach()[words]
 
 
+core, first = model.base_model.model.model, layers - a.layers
+
+
+def frozen(rows):
+    """(hidden states below the first adapted layer [T, d], label) of every row, computed once."""
+    out = []
+    with torch.no_grad():
+        for ids, label in rows:
+            out.append((core(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[first][0], label))
+    return out
+
+
+train, val = frozen(train), frozen(val)
+
+
 def scores(rows):
     """The two label words' logits behind each row, [n, 2]."""
-    width = max(len(ids) for ids, _ in rows)
-    ids = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in rows])  # a causal model does not see what stands behind
-    h = model.base_model.model.model(input_ids=ids).last_hidden_state
-    return h[torch.arange(len(rows)), torch.tensor([len(ids) - 1 for ids, _ in rows])] @ head.T
+    width = max(len(h) for h, _ in rows)
+    x = torch.stack([torch.nn.functional.pad(h, (0, 0, 0, width - len(h))) for h, _ in rows])  # a causal model does not see what stands behind
+    at = torch.arange(width)[None]
+    turns = core.rotary_emb(x, at)
+    for layer in core.layers[first:]:
+        x = layer(x, attention_mask=None, position_ids=at, position_embeddings=turns)
+    x = core.norm(x[torch.arange(len(rows)), torch.tensor([len(h) - 1 for h, _ in rows])])
+    return x @ head.T
 
 
 def evaluate():
