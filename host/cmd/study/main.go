@@ -1,5 +1,5 @@
 // Command study trains with every estimator at equal rows and writes what came of
-// it: docs/STUDY.md, with plots. A run that is done is kept under -work and not
+// it: docs/study-ROWS.md, with plots; docs/STUDY.md is written by hand. A run that is done is kept under -work and not
 // repeated; one that was interrupted goes on from its log.
 package main
 

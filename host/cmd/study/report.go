@@ -11,40 +11,40 @@ import (
 	"tabtune/internal/atomicfile"
 )
 
-// report writes STUDY.md and a plot for every task.
+// report writes study-ROWS.md, ROWS being the budget, and a plot for every task.
 func report(all []record, sets []dataSet, rows int, out string) error {
 	var b strings.Builder
-	command := "make study"
+	command := "`make study`"
 	if rows != fullRows {
-		command = fmt.Sprintf("go run ./host/cmd/study -rows %d", rows)
+		command = fmt.Sprintf("`go run ./host/cmd/study -rows %d`", rows)
 	}
-	b.WriteString(`# Estimators at equal rows
+	fmt.Fprintf(&b, `# Estimators at %d rows
 
-Made by ` + "`" + command + "`" + `: SmolLM2-135M-Instruct in int8, so many rows through the model for every run, linear decay unless said, under wazero. The
+Made by %s: SmolLM2-135M-Instruct in int8, so many rows through the model for every run, linear decay unless said, under wazero. The
 best checkpoint on the validation rows counts, by loss, or by the generated answers where those are what is judged; step 0 is one. It is chosen on the rows it
-is scored on, so the loss of the last step stands beside it. Mean and standard deviation over the seeds; the head is fitted without chance, its seeds are one. Rows of a learning-rate search and of evaluations are not counted: a search takes at most 20 steps.
-`)
+is scored on, so the loss of the last step stands beside it. Mean and standard deviation over the seeds; the head is fitted without chance, its seeds are one. Rows of a learning-rate search and of evaluations are not counted: a search takes at most 20 steps. [STUDY.md](STUDY.md) says what follows.
+`, rows, command)
 	for i := range sets {
 		d := &sets[i]
 		rs := ofTask(all, d.Name)
 		if len(rs) == 0 {
 			continue
 		}
-		b.WriteString(text(rs, d, d.rows(rows)))
-		if err := atomicfile.Write(filepath.Join(out, d.plotName()), func(w io.Writer) error {
+		b.WriteString(text(rs, d, d.rows(rows), d.plotName(rows)))
+		if err := atomicfile.Write(filepath.Join(out, d.plotName(rows)), func(w io.Writer) error {
 			_, err := io.WriteString(w, plot(rs, d.rows(rows)))
 			return err
 		}); err != nil {
 			return err
 		}
 	}
-	return atomicfile.Write(filepath.Join(out, "STUDY.md"), func(w io.Writer) error {
+	return atomicfile.Write(filepath.Join(out, fmt.Sprintf("study-%d.md", rows)), func(w io.Writer) error {
 		_, err := io.WriteString(w, b.String())
 		return err
 	})
 }
 
-func (d *dataSet) plotName() string { return "study-" + d.Name + ".svg" }
+func (d *dataSet) plotName(rows int) string { return fmt.Sprintf("study-%d-%s.svg", rows, d.Name) }
 
 // spread is a mean and a sample's standard deviation.
 func spread(n int, f func(i int) float64) (mean, std float64) {
@@ -68,7 +68,7 @@ func plusMinus(digits, n int, mean, std float64) string {
 	return fmt.Sprintf("%.*f ± %.*f", digits, mean, digits, std)
 }
 
-func text(all []record, d *dataSet, rows int) string {
+func text(all []record, d *dataSet, rows int, plot string) string {
 	var b strings.Builder
 	zero := all[0].Result.ZeroShot
 	fmt.Fprintf(&b, `
@@ -95,7 +95,7 @@ func text(all []record, d *dataSet, rows int) string {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %d | %.0f | %s | %s | %s | %.3g |\n", s.Name, s.Note, n, used, plusMinus(3, n, acc, accStd), plusMinus(4, n, loss, lossStd), plusMinus(4, n, last, lastStd), rate)
 	}
-	fmt.Fprintf(&b, "\n![loss against rows](%s)\n", d.plotName())
+	fmt.Fprintf(&b, "\n![loss against rows](%s)\n", plot)
 	return b.String()
 }
 

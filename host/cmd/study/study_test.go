@@ -25,12 +25,12 @@ func TestReport(t *testing.T) {
 	if err := report([]record{done("reviews", "prge", 0.5), done("passages", "rows", 1.5)}, sets, 640, out); err != nil {
 		t.Fatal(err)
 	}
-	b, err := os.ReadFile(filepath.Join(out, "STUDY.md"))
+	b, err := os.ReadFile(filepath.Join(out, "study-640.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"## reviews", "640 rows. Zero-shot: accuracy", "| 1 | 640 | 0.750 | 0.5000 | 0.5000 |", "## passages", "320 rows. Zero-shot: f1 0.000",
-		"| 1 | 640 | 0.250 | 1.5000 | 1.5000 |", "](study-passages.svg)"} {
+		"| 1 | 640 | 0.250 | 1.5000 | 1.5000 |", "](study-640-passages.svg)"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("no %q in\n%s", want, b)
 		}
@@ -38,7 +38,7 @@ func TestReport(t *testing.T) {
 	if strings.Contains(string(b), "## tickets") {
 		t.Error("a task without records has a section")
 	}
-	if _, err := os.Stat(filepath.Join(out, "study-passages.svg")); err != nil {
+	if _, err := os.Stat(filepath.Join(out, "study-640-passages.svg")); err != nil {
 		t.Error(err)
 	}
 }
