@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,12 +47,12 @@ func TestKeepAndRuns(t *testing.T) {
 	}
 	idle()
 	files := map[string][]byte{"adapter.zip": adapter}
-	for id, ending := range map[string]string{"gguf-adapter": ".adapter.gguf", "gguf-q8_0": ".Q8_0.gguf", "card": ".md", "log": ".log"} {
+	for id, ending := range map[string]string{"gguf-adapter": ".adapter.gguf", "gguf-q8_0": ".Q8_0.gguf", "gguf-f16": ".F16.gguf", "card": ".md", "log": ".log"} {
 		must(t, b.Click("export-"+id))
 		files["x"+ending] = saved(t, ctx, downloads, ending)
 		idle()
 	}
-	if want := strings.Repeat("GGUF", 50_000); string(files["x.Q8_0.gguf"]) != want || string(files["x.adapter.gguf"]) != want {
+	if want := strings.Repeat("GGUF", 50_000); string(files["x.Q8_0.gguf"]) != want || string(files["x.F16.gguf"]) != want || string(files["x.adapter.gguf"]) != want {
 		t.Errorf("written models have %d and %d bytes, want %d", len(files["x.Q8_0.gguf"]), len(files["x.adapter.gguf"]), len(want))
 	}
 	if !bytes.HasPrefix(files["x.md"], []byte("# /runs/")) || len(files["x.log"]) == 0 {
@@ -78,7 +79,7 @@ func TestKeepAndRuns(t *testing.T) {
 		}))
 	}
 	// What cannot be read is refused with a sentence and leaves nothing behind.
-	for name, want := range map[string]string{"bad.zip": "no .zip file", "bad.gguf": "no GGUF magic", "notes.txt": "choose a .zip"} {
+	for name, want := range map[string]string{"bad.zip": "no .zip file", "bad.gguf": "no GGUF magic", "notes.txt": "choose a .zip", "card.md": "for people to read"} {
 		pick(name, []byte("not what it says"))
 		_, err = b.WaitFor(ctx, "the message", nil, func(drive.State) bool { return false })
 		if p := pageError(t, err); !strings.Contains(p.Message, want) {
@@ -118,7 +119,26 @@ func TestKeepAndRuns(t *testing.T) {
 		_ = b.Eval(`[...document.querySelectorAll("#compare polyline")].filter((p) => p.getAttribute("points").includes(" ")).length`, &n)
 		return n == 4
 	}))
+	// All runs in one archive, which brings them back after they were deleted.
+	titles := func() (all []string) {
+		must(t, b.Eval(`[...document.querySelectorAll("#runs li")].map((e) => e.querySelector("input").value + ": " + e.querySelector(".hint").textContent).sort()`, &all))
+		return all
+	}
+	before := titles()
+	must(t, b.Click("export-runs"))
+	archive = saved(t, ctx, downloads, ".zip")
+	idle()
+	all := runs
 	for ; runs > 0; runs-- {
+		must(t, b.Eval(`document.querySelector("#runs .delete-run").click()`, nil))
+		must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune && count() == runs-1 }))
+	}
+	pick("all.zip", archive)
+	must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune && count() == all && strings.Contains(s.Notice, "Imported") }))
+	if after := titles(); !slices.Equal(after, before) {
+		t.Errorf("runs after the way through an archive: %q, before %q", after, before)
+	}
+	for runs = all; runs > 0; runs-- {
 		must(t, b.Eval(`document.querySelector("#runs .delete-run").click()`, nil))
 		must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune && count() == runs-1 }))
 	}

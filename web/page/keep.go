@@ -134,18 +134,20 @@ func (a *App) importBytes(data []byte, name string) (err error) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		in, err := ui.Import(all)
+		found, err := ui.ImportAll(all)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		if in.Run != nil {
-			return a.importRun(in)
+		if found[0].Run != nil {
+			return a.importRuns(found)
 		}
-		files, run.Adapter = in.Files, folder+"/adapter"
+		files, run.Adapter = found[0].Files, folder+"/adapter"
 	case strings.HasSuffix(lower, ".gguf"):
 		files, run.Adapter = []ui.File{{Name: "adapter.gguf", Data: data}}, folder+"/adapter.gguf"
 	case strings.HasSuffix(lower, ".log"):
 		files, run.Adapter, run.Replay = []ui.File{{Name: "replay.log", Data: data}}, folder+"/replay.log", true
+	case strings.HasSuffix(lower, ".md"):
+		return fmt.Errorf("%s: a model card is for people to read and holds no weights. Choose the adapter or the replay log that was saved with it.", name)
 	default:
 		return fmt.Errorf("%s: choose a .zip with a PEFT adapter or a saved run, a GGUF adapter, or a replay log (.log)", name)
 	}
@@ -183,6 +185,22 @@ func (a *App) freshID() string {
 		id = fmt.Sprintf("%s-%d", base, n)
 	}
 	return id
+}
+
+// importRuns stores runs saved elsewhere.
+func (a *App) importRuns(found []ui.Imported) error {
+	for i, in := range found {
+		if err := a.importRun(in); err != nil {
+			if i > 0 {
+				err = fmt.Errorf("%d of %d runs were imported: %w", i, len(found), err)
+			}
+			return err
+		}
+	}
+	if n := len(found); n > 1 {
+		a.now(func() { a.Notice = fmt.Sprintf("Imported %d runs.", n) })
+	}
+	return nil
 }
 
 // importRun stores a run saved elsewhere under an id of its own.

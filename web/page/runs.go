@@ -130,8 +130,40 @@ func (a *App) loadAdapter(r *ui.SavedRun) error {
 
 // exportRun saves everything of a run as one archive, which this page imports again.
 func (a *App) exportRun(r *ui.SavedRun) error {
-	folder := "/runs/" + r.ID + "/"
-	var files []ui.File
+	files, err := a.runFiles(r.ID, "")
+	if err != nil {
+		return err
+	}
+	return a.saveZip("tabtune-run-"+r.ID+".zip", files)
+}
+
+// OnExportRuns saves all runs as one archive.
+func (a *App) OnExportRuns() {
+	go a.chain(func() error {
+		var size int64
+		for _, f := range a.Stored.Files {
+			if strings.HasPrefix(f.Path, "/runs/") {
+				size += f.Bytes
+			}
+		}
+		if size > maxImport {
+			return fmt.Errorf("the runs hold %s; one archive can have %s, so save them one by one", ui.Bytes(size), ui.Bytes(maxImport))
+		}
+		var files []ui.File
+		for _, r := range a.Train.Saved {
+			own, err := a.runFiles(r.ID, ui.RunsFolder+r.ID+"/")
+			if err != nil {
+				return err
+			}
+			files = append(files, own...)
+		}
+		return a.saveZip("tabtune-runs.zip", files)
+	})
+}
+
+// runFiles reads a run's files, but for what was written for other programs; under goes in front of their names.
+func (a *App) runFiles(id, under string) (files []ui.File, err error) {
+	folder := "/runs/" + id + "/"
 	for _, f := range a.Stored.Files {
 		name, ok := strings.CutPrefix(f.Path, folder)
 		if !ok || strings.HasPrefix(name, "export/") || strings.HasSuffix(name, ".part") {
@@ -139,15 +171,18 @@ func (a *App) exportRun(r *ui.SavedRun) error {
 		}
 		data, err := a.client.Read(f.Path)
 		if err != nil {
-			return fmt.Errorf("saving %s: %w", name, err)
+			return nil, fmt.Errorf("saving %s: %w", name, err)
 		}
-		files = append(files, ui.File{Name: name, Data: data})
+		files = append(files, ui.File{Name: under + name, Data: data})
 	}
+	return files, nil
+}
+
+func (a *App) saveZip(name string, files []ui.File) error {
 	zip, err := ui.Zip(files)
 	if err != nil {
 		return err
 	}
-	name := "tabtune-run-" + r.ID + ".zip"
 	if err := saveAs(name, zip); err != nil {
 		return err
 	}

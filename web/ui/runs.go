@@ -108,7 +108,7 @@ func (c *Curves) AccuracyLine(i int) string {
 
 // Bounds of an archive that is imported.
 const (
-	maxArchiveFiles = 64
+	maxArchiveFiles = 4096
 	maxArchiveBytes = 256 << 20
 )
 
@@ -119,7 +119,7 @@ func Unzip(data []byte) ([]File, error) {
 		return nil, fmt.Errorf("this is no .zip file, or it is cut short: %w", err)
 	}
 	if len(z.File) > maxArchiveFiles {
-		return nil, fmt.Errorf("the archive has %d files; an adapter or a run has at most %d", len(z.File), maxArchiveFiles)
+		return nil, fmt.Errorf("the archive has %d files, at most %d can be read", len(z.File), maxArchiveFiles)
 	}
 	var files []File
 	left := int64(maxArchiveBytes)
@@ -150,6 +150,42 @@ func Unzip(data []byte) ([]File, error) {
 type Imported struct {
 	Files []File
 	Run   *SavedRun // of a whole run; nil for an adapter alone
+}
+
+// RunsFolder holds the runs in an archive of several, each in a folder of its own.
+const RunsFolder = "runs/"
+
+// ImportAll recognises what Import does, and an archive of several runs.
+func ImportAll(files []File) ([]Imported, error) {
+	var ids []string
+	byRun := map[string][]File{}
+	for _, f := range files {
+		rest, ok := strings.CutPrefix(f.Name, RunsFolder)
+		id, name, ok2 := strings.Cut(rest, "/")
+		if !ok || !ok2 {
+			in, err := Import(files)
+			return []Imported{in}, err
+		}
+		if byRun[id] == nil {
+			ids = append(ids, id)
+		}
+		byRun[id] = append(byRun[id], File{name, f.Data})
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("the archive is empty")
+	}
+	var out []Imported
+	for _, id := range ids {
+		in, err := Import(byRun[id])
+		if err == nil && in.Run == nil {
+			err = fmt.Errorf("no page.json")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s%s: %w", RunsFolder, id, err)
+		}
+		out = append(out, in)
+	}
+	return out, nil
 }
 
 // Import recognises a whole run (page.json at the top) or a PEFT adapter (its two files in one folder).

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -31,6 +32,27 @@ func TestImport(t *testing.T) {
 	}
 }
 
+func TestImportAll(t *testing.T) {
+	page := func(id string) []byte { return []byte(`{"id":"` + id + `","step":3,"steps":5}`) }
+	files := []File{{"runs/a/page.json", page("a")}, {"runs/b/replay.log", []byte("b")}, {"runs/a/replay.log", []byte("a")}, {"runs/b/page.json", page("b")}}
+	got, err := ImportAll(files)
+	if err != nil || len(got) != 2 || got[0].Run.ID != "a" || got[1].Run.ID != "b" || len(got[0].Files) != 2 || string(got[0].Files[1].Data) != "a" {
+		t.Errorf("two runs: %+v, %v", got, err)
+	}
+	got, err = ImportAll([]File{{"x/adapter_config.json", []byte("{}")}, {"x/adapter_model.safetensors", []byte("w")}})
+	if err != nil || len(got) != 1 || got[0].Run != nil {
+		t.Errorf("an adapter: %+v, %v", got, err)
+	}
+	for want, bad := range map[string][]File{
+		"is empty": nil, "runs/a: the archive holds a run without": files[:1], "runs/b: the archive holds neither": files[1:3],
+		"runs/a: no page.json": {{"runs/a/x/classifier.safetensors", nil}}, "cannot be a run's": {{"runs/a/page.json", page("../a")}, files[2]},
+	} {
+		if _, err := ImportAll(bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
 func TestUnzip(t *testing.T) {
 	good, err := Zip([]File{{"a/b.json", []byte("{}")}, {"c", bytes.Repeat([]byte("x"), 1000)}})
 	if err != nil {
@@ -55,15 +77,15 @@ func TestUnzip(t *testing.T) {
 		}
 	}
 	var many []File
-	for i := range 100 {
-		many = append(many, File{strings.Repeat("a", i+1), nil})
+	for i := range maxArchiveFiles + 1 {
+		many = append(many, File{fmt.Sprint(i), nil})
 	}
 	bad, err := Zip(many)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Unzip(bad); err == nil {
-		t.Error("100 files were taken")
+		t.Error("too many files were taken")
 	}
 }
 
