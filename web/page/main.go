@@ -25,8 +25,10 @@ func main() {
 	}
 	root := &Root{App: NewApp(renderer.EventEnv())}
 	root.App.Start()
-	if err := root.App.listenForLinks(); err != nil {
-		panic(fmt.Errorf("starting the page: %w", err))
+	for _, listen := range []func() error{root.App.listenForLinks, root.App.wakeAgain} {
+		if err := listen(); err != nil {
+			panic(fmt.Errorf("starting the page: %w", err))
+		}
 	}
 	for ok := true; ok; ok = renderer.EventWait() {
 		if err := renderer.Render(buildEnv.RunBuild(root)); err != nil {

@@ -321,6 +321,28 @@ func (a *App) stayAwake() {
 	}
 }
 
+// wakeAgain asks once more when the page is seen again: browsers take the lock away from a page that is hidden.
+func (a *App) wakeAgain() error {
+	seen, err := safejs.FuncOf(func(safejs.Value, []safejs.Value) any {
+		go func() {
+			state, _ := property("document", "visibilityState").String()
+			if held := a.Train.wake; state == "visible" && isObject(held) {
+				if gone, err := held.Get("released"); err == nil {
+					if is, _ := gone.Bool(); is {
+						a.stayAwake()
+					}
+				}
+			}
+		}()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = property("document").Call("addEventListener", "visibilitychange", seen)
+	return err
+}
+
 func (a *App) mayRest() {
 	if held := a.Train.wake; isObject(held) {
 		_, _ = held.Call("release")
