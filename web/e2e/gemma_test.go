@@ -24,7 +24,10 @@ func TestGemma(t *testing.T) {
 	b, ctx := open(t, 10*time.Minute, drive.Options{})
 	url := serve(t, &site.Site{Dist: realDist(t), Assets: dir, Isolated: true})
 	must(t, b.Goto(url))
-	must(t, wait(ctx, func() bool { s, _ := b.State(); return s.Model.Phase == "ready" && s.Data.Phase == "ready" && s.FineTune }))
+	must(t, wait(ctx, func() bool {
+		s, _ := b.State()
+		return s.Model.Phase == "ready" && s.Data.Phase == "ready" && s.FineTune
+	}))
 	start := time.Now()
 	must(t, b.Pick("#pick-model", model))
 	var s drive.State

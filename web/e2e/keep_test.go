@@ -134,7 +134,10 @@ func TestKeepAndRuns(t *testing.T) {
 		must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune && count() == runs-1 }))
 	}
 	pick("all.zip", archive)
-	must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune && count() == all && strings.Contains(s.Notice, "Imported") }))
+	must(t, wait(ctx, func() bool {
+		s, _ := b.State()
+		return s.FineTune && count() == all && strings.Contains(s.Notice, "Imported")
+	}))
 	if after := titles(); !slices.Equal(after, before) {
 		t.Errorf("runs after the way through an archive: %q, before %q", after, before)
 	}
@@ -163,5 +166,68 @@ func TestRunsOfOneSecond(t *testing.T) {
 	must(t, b.Eval(`[...document.querySelectorAll("#runs li .hint")].map((e) => e.textContent.split(",")[0]).sort()`, &runs))
 	if strings.Join(runs, "; ") != "step 5 of 5; step 7 of 7" {
 		t.Errorf("runs: %q", runs)
+	}
+}
+
+// TestAllRuns saves all runs as one archive and deletes them: imported, the finished one and the one that was stopped can be compared, and the latter goes
+// on from its step. A run without a step is not in the archive, and the page says so.
+func TestAllRuns(t *testing.T) {
+	downloads := t.TempDir()
+	b, ctx := open(t, 2*time.Minute, drive.Options{Downloads: downloads})
+	address := serve(t, &site.Site{Dist: fakeDist, Assets: fakeAssets, Isolated: true})
+	must(t, b.Goto(address))
+	prepare(t, b, ctx)
+	for _, steps := range []string{"6", "5"} {
+		_, err := b.FineTune(ctx, drive.Run{Knobs: map[string]string{"steps": steps}})
+		must(t, err)
+		_ = saved(t, ctx, downloads, ".zip")
+	}
+	begin(t, b, ctx, 300)
+	must(t, b.Click("stop"))
+	shows(t, b, ctx, "the stopped run", func(s drive.State) bool { return s.FineTune && s.Saved == 1 })
+	// The first run as if it had been stopped before its first step.
+	must(t, b.Eval(`(async () => {
+	  const runs = await (await navigator.storage.getDirectory()).getDirectoryHandle("runs");
+	  const first = [];
+	  for await (const id of runs.keys()) first.push(id);
+	  await (await runs.getDirectoryHandle(first.sort()[0])).removeEntry("replay.log");
+	})()`, nil))
+	must(t, b.Goto(address))
+	prepare(t, b, ctx)
+	hints := func() (all []string) {
+		must(t, b.Eval(`[...document.querySelectorAll("#runs li .hint")].map((e) => e.textContent)`, &all))
+		return all
+	}
+	must(t, wait(ctx, func() bool { return len(hints()) == 3 }))
+	before := hints()
+	must(t, b.Click("export-runs"))
+	archive := saved(t, ctx, downloads, "tabtune-runs.zip")
+	s, err := b.WaitFor(ctx, "the archive", nil, func(s drive.State) bool { return s.FineTune && strings.Contains(s.Notice, "tabtune-runs.zip") })
+	must(t, err)
+	if !strings.HasSuffix(s.Notice, "1 run without a step was left out.") {
+		t.Errorf("notice %q", s.Notice)
+	}
+	for n := len(before); n > 0; n-- {
+		must(t, b.Eval(`document.querySelector("#runs .delete-run").click()`, nil))
+		must(t, wait(ctx, func() bool { s, _ := b.State(); return s.FineTune && len(hints()) == n-1 }))
+	}
+	path := filepath.Join(t.TempDir(), "all.zip")
+	must(t, os.WriteFile(path, archive, 0o644))
+	must(t, b.Pick("#pick-import", path))
+	_, err = b.WaitFor(ctx, "the runs", nil, func(s drive.State) bool { return s.FineTune && s.Notice == "Imported 2 runs." })
+	must(t, err)
+	if after := hints(); !slices.Equal(after, before[:2]) { // the newest first
+		t.Errorf("runs after the way through an archive: %q, before %q", after, before)
+	}
+	must(t, b.Eval(`document.querySelectorAll("#runs .compare-run").forEach((e) => e.click())`, nil))
+	must(t, wait(ctx, func() bool {
+		var n int
+		_ = b.Eval(`[...document.querySelectorAll("#compare polyline:not(.dashed)")].filter((p) => p.getAttribute("points").includes(" ")).length`, &n)
+		return n == 2
+	}))
+	s, err = b.FineTune(ctx, drive.Run{Continue: true})
+	must(t, err)
+	if s.Number("Step") != 300 || strings.Contains(s.Chart, "at step 1,") {
+		t.Errorf("the imported run did not go on: step %v, %s", s.Number("Step"), s.Chart)
 	}
 }

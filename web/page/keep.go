@@ -110,11 +110,9 @@ func (a *App) OnImport(event vugu.DOMEvent) {
 	}
 }
 
-const maxImport = 256 << 20
-
 // importFile stores a PEFT .zip, a GGUF adapter, a replay log or a whole run, and opens it.
 func (a *App) importFile(file safejs.Value, name string) error {
-	data, err := contents(file, maxImport)
+	data, err := contents(file, ui.MaxArchiveBytes)
 	if err != nil {
 		return fmt.Errorf("%s cannot be read: %w", name, err)
 	}

@@ -130,52 +130,33 @@ func (a *App) loadAdapter(r *ui.SavedRun) error {
 
 // exportRun saves everything of a run as one archive, which this page imports again.
 func (a *App) exportRun(r *ui.SavedRun) error {
-	files, err := a.runFiles(r.ID, "")
-	if err != nil {
-		return err
-	}
-	return a.saveZip("tabtune-run-"+r.ID+".zip", files)
+	return a.exportRuns([]ui.SavedRun{*r}, "/runs/"+r.ID+"/", "tabtune-run-"+r.ID+".zip")
 }
 
 // OnExportRuns saves all runs as one archive.
 func (a *App) OnExportRuns() {
-	go a.chain(func() error {
-		var size int64
-		for _, f := range a.Stored.Files {
-			if strings.HasPrefix(f.Path, "/runs/") {
-				size += f.Bytes
-			}
-		}
-		if size > maxImport {
-			return fmt.Errorf("the runs hold %s; one archive can have %s, so save them one by one", ui.Bytes(size), ui.Bytes(maxImport))
-		}
-		var files []ui.File
-		for _, r := range a.Train.Saved {
-			own, err := a.runFiles(r.ID, ui.RunsFolder+r.ID+"/")
-			if err != nil {
-				return err
-			}
-			files = append(files, own...)
-		}
-		return a.saveZip("tabtune-runs.zip", files)
-	})
+	go a.chain(func() error { return a.exportRuns(a.Train.Saved, "/", "tabtune-runs.zip") })
 }
 
-// runFiles reads a run's files, but for what was written for other programs; under goes in front of their names.
-func (a *App) runFiles(id, under string) (files []ui.File, err error) {
-	folder := "/runs/" + id + "/"
-	for _, f := range a.Stored.Files {
-		name, ok := strings.CutPrefix(f.Path, folder)
-		if !ok || strings.HasPrefix(name, "export/") || strings.HasSuffix(name, ".part") {
-			continue
-		}
-		data, err := a.client.Read(f.Path)
-		if err != nil {
-			return nil, fmt.Errorf("saving %s: %w", name, err)
-		}
-		files = append(files, ui.File{Name: under + name, Data: data})
+// exportRuns saves runs as one archive, whose names are those in storage without what they begin with.
+func (a *App) exportRuns(runs []ui.SavedRun, without, name string) error {
+	paths, left, err := a.Stored.Archive(runs)
+	if err != nil {
+		return err
 	}
-	return files, nil
+	var files []ui.File
+	for _, path := range paths {
+		data, err := a.client.Read(path)
+		if err != nil {
+			return fmt.Errorf("saving %s: %w", path, err)
+		}
+		files = append(files, ui.File{Name: strings.TrimPrefix(path, without), Data: data})
+	}
+	if err := a.saveZip(name, files); err != nil || left == 0 {
+		return err
+	}
+	a.now(func() { a.Notice += " " + ui.LeftOut(left) })
+	return nil
 }
 
 func (a *App) saveZip(name string, files []ui.File) error {

@@ -1,14 +1,9 @@
 package ui
 
 import (
-	"archive/zip"
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
-	"path"
-	"slices"
 	"strings"
 	"time"
 )
@@ -104,129 +99,4 @@ func (c *Curves) LossLine(i int) string { return c.Chart.line(smoothed(c.Runs[i]
 func (c *Curves) AccuracyLine(i int) string {
 	one := Chart{Evals: c.Runs[i].Evals, Steps: c.Chart.Steps}
 	return one.AccuracyLine()
-}
-
-// Bounds of an archive that is imported.
-const (
-	maxArchiveFiles = 4096
-	maxArchiveBytes = 256 << 20
-)
-
-// Unzip reads an archive from outside: at most 64 files and 256 MB, plain relative names.
-func Unzip(data []byte) ([]File, error) {
-	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
-	if err != nil {
-		return nil, fmt.Errorf("this is no .zip file, or it is cut short: %w", err)
-	}
-	if len(z.File) > maxArchiveFiles {
-		return nil, fmt.Errorf("the archive has %d files, at most %d can be read", len(z.File), maxArchiveFiles)
-	}
-	var files []File
-	left := int64(maxArchiveBytes)
-	for _, f := range z.File {
-		if strings.HasSuffix(f.Name, "/") {
-			continue
-		}
-		if name := path.Clean(f.Name); name != f.Name || strings.HasPrefix(name, "/") || strings.HasPrefix(name, "..") || strings.ContainsAny(name, "\\\x00") {
-			return nil, fmt.Errorf("the archive has a file named %q, which leads out of it", f.Name)
-		}
-		r, err := f.Open()
-		if err != nil {
-			return nil, fmt.Errorf("%s in the archive: %w", f.Name, err)
-		}
-		b, err := io.ReadAll(io.LimitReader(r, left+1))
-		if err != nil {
-			return nil, fmt.Errorf("%s in the archive: %w", f.Name, err)
-		}
-		if left -= int64(len(b)); left < 0 {
-			return nil, fmt.Errorf("the archive's files are larger than %s", Bytes(maxArchiveBytes))
-		}
-		files = append(files, File{f.Name, b})
-	}
-	return files, nil
-}
-
-// Imported is what an archive holds, as files of a run's folder.
-type Imported struct {
-	Files []File
-	Run   *SavedRun // of a whole run; nil for an adapter alone
-}
-
-// RunsFolder holds the runs in an archive of several, each in a folder of its own.
-const RunsFolder = "runs/"
-
-// ImportAll recognises what Import does, and an archive of several runs.
-func ImportAll(files []File) ([]Imported, error) {
-	var ids []string
-	byRun := map[string][]File{}
-	for _, f := range files {
-		rest, ok := strings.CutPrefix(f.Name, RunsFolder)
-		id, name, ok2 := strings.Cut(rest, "/")
-		if !ok || !ok2 {
-			in, err := Import(files)
-			return []Imported{in}, err
-		}
-		if byRun[id] == nil {
-			ids = append(ids, id)
-		}
-		byRun[id] = append(byRun[id], File{name, f.Data})
-	}
-	if len(ids) == 0 {
-		return nil, fmt.Errorf("the archive is empty")
-	}
-	var out []Imported
-	for _, id := range ids {
-		in, err := Import(byRun[id])
-		if err == nil && in.Run == nil {
-			err = fmt.Errorf("no page.json")
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s%s: %w", RunsFolder, id, err)
-		}
-		out = append(out, in)
-	}
-	return out, nil
-}
-
-// Import recognises a whole run (page.json at the top) or a PEFT adapter (its two files in one folder).
-func Import(files []File) (Imported, error) {
-	byName := map[string][]byte{}
-	for _, f := range files {
-		byName[f.Name] = f.Data
-	}
-	if raw, ok := byName["page.json"]; ok {
-		var r SavedRun
-		if err := json.Unmarshal(raw, &r); err != nil {
-			return Imported{}, fmt.Errorf("page.json in the archive: %w", err)
-		}
-		if r.ID == "" || FileName(r.ID) != r.ID {
-			return Imported{}, fmt.Errorf("page.json in the archive: id %q cannot be a run's", r.ID)
-		}
-		if byName["replay.log"] == nil && r.Adapter == "" {
-			return Imported{}, fmt.Errorf("the archive holds a run without its replay.log")
-		}
-		var own []File
-		for _, f := range files {
-			if parts := strings.Split(f.Name, "/"); len(parts) <= 2 && !slices.ContainsFunc(parts, func(s string) bool { return FileName(s) != s }) {
-				own = append(own, f)
-			}
-		}
-		return Imported{own, &r}, nil
-	}
-	for _, f := range files {
-		if path.Base(f.Name) != "adapter_config.json" {
-			continue
-		}
-		weights, ok := byName[path.Join(path.Dir(f.Name), "adapter_model.safetensors")]
-		if !ok {
-			return Imported{}, fmt.Errorf("the archive has %s but no adapter_model.safetensors beside it", f.Name)
-		}
-		return Imported{Files: []File{{"adapter/adapter_config.json", f.Data}, {"adapter/adapter_model.safetensors", weights}}}, nil
-	}
-	for _, f := range files {
-		if path.Base(f.Name) == "classifier.safetensors" { // a label head
-			return Imported{Files: []File{{"adapter/classifier.safetensors", f.Data}}}, nil
-		}
-	}
-	return Imported{}, fmt.Errorf("the archive holds neither a PEFT adapter (adapter_config.json), a label head (classifier.safetensors) nor a run saved by this page (page.json)")
 }
