@@ -166,7 +166,7 @@ func NewApp(env vugu.EventEnv) *App {
 
 func (a *App) useSampleData() {
 	a.Data = DataState{Kind: kindLabels, Name: "Movie reviews", Path: "/data/" + sampleTrain, Sample: true, Columns: []string{"text", "label"}, Text: "text", Label: "label",
-		Template: "{text} It was {label}", Verbalizers: "terrible, great", Labels: "negative, positive", Window: "128"}
+		Template: labelTemplate, Verbalizers: "terrible, great", Labels: "negative, positive", Window: "128"}
 }
 
 // update changes the state from a goroutine; the picture follows within a fifth of a second.

@@ -20,6 +20,9 @@ const (
 	kindChoice     = "choice"
 )
 
+// labelTemplate is the prompt of label tasks until somebody writes another.
+const labelTemplate = "{text} It was {label}"
+
 // DataKind is a kind of task with its name.
 type DataKind struct{ ID, Label, Hint string }
 
@@ -180,6 +183,12 @@ func (r *dataRecord) state() DataState {
 		}
 	case r.Kind == "choice":
 		d.Kind, d.Label, d.Options = kindChoice, r.AnswerColumn, join(r.OptionColumns)
+		// The prompt's column is in the template alone, which is nothing else unless somebody wrote one.
+		_, rest, _ := strings.Cut(r.Template, "{")
+		d.Text, _, _ = strings.Cut(rest, "}")
+		if r.Template == "{"+d.Text+"}" {
+			d.Template = ""
+		}
 	}
 	for _, c := range append([]string{d.Text, d.Label}, r.OptionColumns...) {
 		if c != "" && !slices.Contains(d.Columns, c) {
@@ -228,8 +237,11 @@ func (a *App) DataFields() []Knob {
 // OnKind changes the kind of task; what the form says of the other kinds stays.
 func (a *App) OnKind(kind string) {
 	a.Data.Kind = kind
-	if kind == kindLabels && a.Data.Template == "" {
-		a.Data.Template = "{text} It was {label}"
+	switch {
+	case kind == kindLabels && a.Data.Template == "":
+		a.Data.Template = labelTemplate
+	case kind != kindLabels && a.Data.Template == labelTemplate: // nobody wrote it, and choices have no label
+		a.Data.Template = ""
 	}
 }
 
@@ -268,7 +280,7 @@ func (a *App) usePasted() error {
 		a.Data = DataState{Kind: guessKind(cols), Name: "Pasted text", Path: path, Columns: cols, Text: textCol, Label: label, Window: a.Data.Window,
 			ValRows: fmt.Sprint(max(1, rows/5)), Pasted: text}
 		if a.Data.Kind == kindLabels {
-			a.Data.Template = "{text} It was {label}"
+			a.Data.Template = labelTemplate
 		}
 		a.Open["columns"] = true
 	})

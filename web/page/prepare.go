@@ -166,7 +166,7 @@ func (a *App) pickData(file safejs.Value, name string) error {
 	cols, text, label := ui.Columns(name, b)
 	a.now(func() {
 		a.Open["columns"] = true
-		a.Data = DataState{Kind: guessKind(cols), Name: name, Path: path, Columns: cols, Text: text, Label: label, Template: "{text} It was {label}", ValRows: "200", Window: a.Data.Window}
+		a.Data = DataState{Kind: guessKind(cols), Name: name, Path: path, Columns: cols, Text: text, Label: label, Template: labelTemplate, ValRows: "200", Window: a.Data.Window}
 		if a.Data.Kind != kindLabels {
 			a.Data.Template = ""
 		}

@@ -84,7 +84,21 @@ func TestColumns(t *testing.T) {
 		{"a.csv", "\ufeffid,Review,sentiment\n1,x,y\n", "id Review sentiment", "Review", "sentiment"},
 		{"a.tsv", "first\tsecond\nx\ty\n", "first second", "first", "second"},
 		{"a.jsonl", "{\"label\":1,\"text\":\"x\"}\n{", "label text", "text", "label"},
+		{"a.jsonl", "\ufeff\r\n {\"a\":{\"text\":[1]},\"b\":2,\"a\":3}", "a b", "a", "b"},
+		{"a.jsonl", "{\"completion\":\"y\",\"text\":0,\"prompt\":\"x\"}", "completion text prompt", "prompt", "completion"},
+		{"a.jsonl", "{\"answer\":\"y\",\"question\":\"x\"}", "answer question", "question", "answer"},
+		{"a.jsonl", "{\"answer\":\"y\",\"options\":[],\"stem\":\"x\"}", "answer options stem", "stem", "answer"},
+		{"a.jsonl", "{\"options\":[],\"label\":0,\"answer\":\"y\",\"question\":\"x\"}", "options label answer question", "question", "answer"},
+		{"a.jsonl", "{\"id\":\"y\",\"messages\":[{\"role\":\"us", "id messages", "messages", "messages"}, // cut in a long conversation
+		{"a.csv", "text,question,label\n", "text question label", "text", "label"},
+		{"a.csv", "label,x\n", "label x", "x", "label"},
+		{"a.csv", "x,text\n", "x text", "text", "x"},
+		{"a.csv", "text\n", "text", "text", "text"},
 		{"a.jsonl", "not json", "", "", ""},
+		{"a.jsonl", "[1]", "", "", ""},
+		{"a.jsonl", "{1:2}", "", "", ""},
+		{"a.jsonl", "{\"a\": nothing}", "", "", ""},
+		{"a.jsonl", "{", "", "", ""},
 		{"a.csv", "", "", "", ""},
 	} {
 		cols, text, label := Columns(c.name, []byte(c.head))
