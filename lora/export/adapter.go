@@ -111,6 +111,10 @@ func ReadAdapter(path string, c *lora.Checkpoint) (*peft.Adapter, error) {
 		return nil, err
 	}
 	defer closer.Close() // read only
+	// Models often state no type.
+	if kind, err := f.Metadata.String("general.type"); f.Has("token_embd.weight") && (err != nil || kind != "adapter") {
+		return nil, fmt.Errorf("%s: tensor token_embd.weight: this is a whole model, not an adapter; it is opened as the model", path)
+	}
 	for _, want := range []struct{ key, value string }{{"general.type", "adapter"}, {"adapter.type", "lora"}, {"general.architecture", c.Config.Architecture}} {
 		got, err := f.Metadata.String(want.key)
 		if err != nil {

@@ -195,6 +195,9 @@ func TestHostile(t *testing.T) {
 		"rank": func(w *gguf.Writer) error {
 			return errors.Join(w.AddF32("blk.1.ffn_up.weight.lora_a", gguf.F32, []int64{2, 64}, values(128)), w.AddF32("blk.1.ffn_up.weight.lora_b", gguf.F32, []int64{96, 2}, values(192)))
 		},
+		"whole model": func(w *gguf.Writer) error {
+			return errors.Join(w.Set("general.type", "model"), w.AddF32("token_embd.weight", gguf.F32, []int64{4, 64}, values(256)))
+		},
 		"token_embd": func(w *gguf.Writer) error {
 			return w.AddF32("token_embd.weight.lora_a", gguf.F32, []int64{4, 64}, values(256))
 		},

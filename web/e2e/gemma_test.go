@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,11 +32,10 @@ func TestGemma(t *testing.T) {
 	var s drive.State
 	must(t, wait(ctx, func() bool {
 		s, _ = b.State()
-		fmt.Fprintln(os.Stderr, time.Since(start), s.Model, s.Data.Phase, s.Problem)
 		return s.Problem != "" || s.Model.Phase == "ready" && s.Data.Phase == "ready" && strings.Contains(s.Model.Text, "gemma")
 	}))
 	t.Logf("open after %v: %+v", time.Since(start), s.Model)
-	s, err = b.FineTune(ctx, drive.Run{Knobs: map[string]string{"estimator": "rows", "queries": "16", "batch": "1", "steps": "24", "evalEvery": "12", "layers": "4", "lr": "1"}, Shot: func(name string, b *drive.Browser) error { return b.Screenshot("/tmp/g3/" + name + ".png") }})
+	s, err = b.FineTune(ctx, drive.Run{Knobs: map[string]string{"estimator": "rows", "queries": "16", "batch": "1", "steps": "24", "evalEvery": "12", "layers": "4", "lr": "1"}})
 	must(t, err)
 	t.Logf("%+v", s)
 	if a := s.Table["Loss"]; !(a[1] < a[0]) {
