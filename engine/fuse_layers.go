@@ -119,7 +119,7 @@ func (g *Graph) silu(v int) (x int, ok bool) {
 // geluTanh matches v = gelu(x, approximate="tanh").
 func (g *Graph) geluTanh(v int) (x int, ok bool) {
 	n := g.made(v, "aten::gelu.out")
-	if n == nil || g.Values[n.Args[1]].Kind != KindString || g.Values[n.Args[1]].Str != "tanh" {
+	if n == nil || n.Args[1] < 0 || g.Values[n.Args[1]].Kind != KindString || g.Values[n.Args[1]].Str != "tanh" {
 		return 0, false
 	}
 	return n.Args[0], true

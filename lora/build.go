@@ -63,12 +63,12 @@ type builder struct {
 	adapted  []Adapted
 	place    map[string]int
 	matrices map[int][]byte
-	angles   map[float64][2][]byte        // by rotary base
-	mask     *graph.Tensor                // causal mask [T,T]
-	turns    map[float64][2]*graph.Tensor // cos and sin [T,1,headDim] of this method, by rotary base
-	turn     func(cosOrSin []byte) *graph.Tensor
-	rep      map[string]*graph.Tensor     // perturbed B as [R,rank,out], by module name; nil outside forward
-	tap      func(i int, x *graph.Tensor) // called with what adapter i reads, unless nil
+	angles   map[float64][2][]byte               // by rotary base
+	mask     *graph.Tensor                       // causal mask [T,T]
+	turns    map[float64][2]*graph.Tensor        // cos and sin [T,1,headDim] of this method, by rotary base
+	turn     func(cosOrSin []byte) *graph.Tensor // makes those from a table, at this method's positions
+	rep      map[string]*graph.Tensor            // perturbed B as [R,rank,out], by module name; nil outside forward
+	tap      func(i int, x *graph.Tensor)        // called with what adapter i reads, unless nil
 }
 
 func newBuilder(s *Spec) *builder {
@@ -327,10 +327,10 @@ func (b *builder) headNorm(x *graph.Tensor, name string) *graph.Tensor {
 // layer runs one transformer layer over x [n*T,d]; with rows it returns [m,d],
 // the result at those positions alone.
 func (b *builder) layer(x *graph.Tensor, l int, rows *graph.Tensor) *graph.Tensor {
-	return b.layerWith(x, l, rows, b.attention)
+	return b.layerWith(x, l, rows, func(q, k, v *graph.Tensor) *graph.Tensor { return b.attention(l, q, k, v) })
 }
 
-func (b *builder) layerWith(x *graph.Tensor, l int, rows *graph.Tensor, attention func(l int, q, k, v *graph.Tensor) *graph.Tensor) *graph.Tensor {
+func (b *builder) layerWith(x *graph.Tensor, l int, rows *graph.Tensor, attention func(q, k, v *graph.Tensor) *graph.Tensor) *graph.Tensor {
 	collect.Now()
 	g, gemma := b.g, b.spec.Model.gemma()
 	path := func(m string) string { return ModuleName(l, m) }
@@ -340,7 +340,7 @@ func (b *builder) layerWith(x *graph.Tensor, l int, rows *graph.Tensor, attentio
 	if gemma {
 		q, k = b.headNorm(q, base+"self_attn.q_norm.weight"), b.headNorm(k, base+"self_attn.k_norm.weight")
 	}
-	a := attention(l, q, k, v)
+	a := attention(q, k, v)
 	if rows != nil {
 		x, a = g.IndexSelect(x, rows), g.IndexSelect(a, rows)
 	}

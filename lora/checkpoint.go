@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"tabtune/engine/pte"
 	"tabtune/lora/gguf"
@@ -39,8 +38,8 @@ func NewCheckpoint(f *gguf.File) (*Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(architectures, arch) {
-		return nil, fmt.Errorf("%s: architecture %.40q is not supported (supported: %s)", f.Name, arch, strings.Join(architectures, ", "))
+	if err := knownArchitecture(arch); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
 	var firstErr error
 	num := func(key string) int {

@@ -48,6 +48,14 @@ const (
 
 var architectures = []string{Llama, Qwen2, Gemma3}
 
+// knownArchitecture refuses an architecture that Build does not make.
+func knownArchitecture(arch string) error {
+	if !slices.Contains(architectures, arch) {
+		return fmt.Errorf("architecture %.40q is not supported (supported: %s)", arch, strings.Join(architectures, ", "))
+	}
+	return nil
+}
+
 // gemma: the parts of gemma3.
 func (c *Config) gemma() bool { return c.Architecture == Gemma3 }
 
@@ -100,8 +108,8 @@ func (c *Config) Validate() error {
 	if c.RopeLocal != 0 && c.Global < 1 {
 		return fmt.Errorf("model config: global is %d, want at least 1", c.Global)
 	}
-	if !slices.Contains(architectures, c.Architecture) {
-		return fmt.Errorf("model config: architecture %.40q is not supported (supported: %s)", c.Architecture, strings.Join(architectures, ", "))
+	if err := knownArchitecture(c.Architecture); err != nil {
+		return fmt.Errorf("model config: %w", err)
 	}
 	return nil
 }

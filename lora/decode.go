@@ -36,7 +36,7 @@ func (b *builder) decode() *graph.Graph {
 		if l != s.Model.Layers-1 {
 			scored = nil
 		}
-		x = b.layerWith(x, l, scored, func(l int, q, k, v *graph.Tensor) *graph.Tensor { return b.cachedAttention(l, at, q, k, v) })
+		x = b.layerWith(x, l, scored, func(q, k, v *graph.Tensor) *graph.Tensor { return b.cachedAttention(l, at, q, k, v) })
 	}
 	g.Output(b.vocabulary(b.norm(x, "model.norm.weight")))
 	return g

@@ -53,6 +53,14 @@ type ropeDef struct {
 	Sliding *ropeDef `json:"sliding_attention"`
 }
 
+// unscaled refuses rotary scaling.
+func (r *ropeDef) unscaled() error {
+	if t := r.Type + r.OldType; t != "" && t != "default" {
+		return fmt.Errorf("rotary scaling %q is not supported", t)
+	}
+	return nil
+}
+
 // OpenHuggingFace opens a folder with config.json and safetensors (one file or
 // an index of shards). The caller closes the returned closer when the weights are
 // no longer read.
@@ -106,8 +114,8 @@ func (h *hfConfig) config() (*Config, error) {
 		if r == nil {
 			continue
 		}
-		if t := r.Type + r.OldType; t != "" && t != "default" {
-			return nil, fmt.Errorf("rotary scaling %q is not supported", t)
+		if err := r.unscaled(); err != nil {
+			return nil, err
 		}
 		if r.Theta != 0 {
 			theta = r.Theta
@@ -145,8 +153,8 @@ func (h *hfConfig) gemma() error {
 		return fmt.Errorf("query_pre_attn_scalar %g: only head_dim (%d) is supported", h.QueryScale, h.HeadDim)
 	}
 	if p := h.RopeParams; p != nil && p.Full != nil && p.Sliding != nil {
-		if t := p.Sliding.Type + p.Sliding.OldType; t != "" && t != "default" {
-			return fmt.Errorf("rotary scaling %q is not supported", t)
+		if err := p.Sliding.unscaled(); err != nil {
+			return err
 		}
 		h.RopeParams, h.RopeLocal = p.Full, p.Sliding.Theta
 	}

@@ -48,15 +48,7 @@ func TestHuggingFaceArchitectures(t *testing.T) {
 		c := tinyOf(t, tinymodel.Options{Arch: arch})
 		dir := t.TempDir()
 		writeFolder(t, dir, c, text)
-		hf, closer, err := OpenHuggingFace(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer closer.Close()
-		c.Config.NormEps = hf.Config.NormEps // GGUF has it as f32
-		if hf.Config != c.Config {
-			t.Errorf("config %+v, in the GGUF %+v", hf.Config, c.Config)
-		}
+		hf := openedAs(t, dir, c)
 		want, got := gathered(t, c, F32), gathered(t, hf, F32)
 		for name := range want {
 			for i := 0; i < len(want[name]); i += 4 {
@@ -88,6 +80,21 @@ func TestHuggingFaceArchitectures(t *testing.T) {
 			t.Errorf("%s: error %v, want one about %s", bad.by, err, bad.want)
 		}
 	}
+}
+
+// openedAs opens a folder whose config says what the GGUF of c does.
+func openedAs(t *testing.T, dir string, c *Checkpoint) *Checkpoint {
+	t.Helper()
+	hf, closer, err := OpenHuggingFace(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closer.Close() })
+	c.Config.NormEps = hf.Config.NormEps // GGUF has it as f32
+	if hf.Config != c.Config {
+		t.Errorf("config %+v, in the GGUF %+v", hf.Config, c.Config)
+	}
+	return hf
 }
 
 // writeFolder writes the model as a Hugging Face folder.
@@ -123,15 +130,7 @@ func TestHuggingFaceFolder(t *testing.T) {
 	dir := t.TempDir()
 	writeFolder(t, dir, c, tinyConfig)
 	config := filepath.Join(dir, "config.json")
-	hf, closer, err := OpenHuggingFace(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closer.Close()
-	c.Config.NormEps = hf.Config.NormEps // GGUF has it as f32
-	if hf.Config != c.Config {
-		t.Errorf("config %+v, in the GGUF %+v", hf.Config, c.Config)
-	}
+	hf := openedAs(t, dir, c)
 	for _, dt := range []DType{F32, Int8, Q4} {
 		want, got := gathered(t, c, dt), gathered(t, hf, dt)
 		for name := range want {

@@ -44,7 +44,7 @@ func storedRows(r *rand.Rand, typ int32, m, k int) []byte {
 			for j := range row {
 				row[j] = byte(r.Uint32())
 			}
-			block := ref.StoredRowBytes(typ, blockOf(typ))
+			block := ref.StoredBlocks[typ].Bytes
 			for j := 0; j < len(row); j += block {
 				for _, at := range halves(typ) {
 					copy(row[j+at:], encodeHalf(r, size))
@@ -54,17 +54,6 @@ func storedRows(r *rand.Rand, typ int32, m, k int) []byte {
 		out = append(out, row...)
 	}
 	return out
-}
-
-// blockOf is how many values a block of the type has.
-func blockOf(typ int32) int {
-	switch {
-	case typ < code.StoredQ80:
-		return 1
-	case typ < code.StoredQ4K:
-		return 32
-	}
-	return 256
 }
 
 // halves are where a block has its f16 scale and minimum.
@@ -116,7 +105,7 @@ func TestFromStored(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 3))
 	for typ := code.StoredF32; typ <= code.StoredQ6K; typ++ {
 		for _, s := range []struct{ rows, k, half int }{{1, 256, 0}, {12, 512, 3}, {1, 32, 0}, {7, 64, 0}, {12, 96, 3}, {128, 576, 32}, {131, 160, 0}, {5, 37, 0}, {3, 1, 0}} {
-			if s.k%blockOf(typ) != 0 {
+			if s.k%ref.StoredBlocks[typ].Values != 0 {
 				continue
 			}
 			t.Run(fmt.Sprintf("%d/%dx%d", typ, s.rows, s.k), func(t *testing.T) {

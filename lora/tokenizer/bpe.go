@@ -15,9 +15,8 @@ func pairKey(l, r int32) uint64 { return uint64(uint32(l))<<32 | uint64(uint32(r
 
 // scratch is the working memory of one encoding.
 type scratch struct {
-	piece string // under way
-	sym   []symbol
-	heap  mergeHeap
+	sym  []symbol
+	heap mergeHeap
 }
 
 // symbol is one token of a piece in the making, linked to its neighbours by index (-1: none).
@@ -67,7 +66,7 @@ func (t *Tokenizer) mergePiece(dst []int32, piece string, w *scratch) []int32 {
 	} else {
 		sym = t.eachByte(sym, piece)
 	}
-	w.sym, w.piece = sym, piece
+	w.sym = sym
 	if len(sym) == 0 {
 		return dst
 	}
@@ -75,7 +74,7 @@ func (t *Tokenizer) mergePiece(dst []int32, piece string, w *scratch) []int32 {
 	if len(sym) < heapFrom {
 		t.mergeShort(sym, piece)
 	} else {
-		t.mergeLong(sym, w)
+		t.mergeLong(sym, piece, w)
 	}
 	for i := int32(0); i >= 0; i = sym[i].next {
 		if sym[i].id == noToken {
@@ -84,7 +83,6 @@ func (t *Tokenizer) mergePiece(dst []int32, piece string, w *scratch) []int32 {
 		}
 		dst = append(dst, sym[i].id)
 	}
-	w.piece = ""
 	if cap(w.sym) > 1<<16 { // keep no huge buffer because of one huge word
 		w.sym, w.heap = nil, nil
 	}
@@ -160,10 +158,10 @@ func (t *Tokenizer) mergeShort(sym []symbol, piece string) {
 
 // mergeLong takes merges from a heap ordered by rank, then place. An entry whose
 // pair is not there any more is dropped when it comes up. O(n log n).
-func (t *Tokenizer) mergeLong(sym []symbol, w *scratch) {
+func (t *Tokenizer) mergeLong(sym []symbol, piece string, w *scratch) {
 	h := w.heap[:0]
 	push := func(i int32, init bool) {
-		if r := t.rank(sym, i, w.piece); r != noMerge {
+		if r := t.rank(sym, i, piece); r != noMerge {
 			c := candidate{r, i, sym[i].id, sym[sym[i].next].id}
 			if init {
 				h = append(h, c)
@@ -184,7 +182,7 @@ func (t *Tokenizer) mergeLong(sym []symbol, w *scratch) {
 		if sym[c.at].id != c.left || n < 0 || sym[n].id != c.right {
 			continue
 		}
-		t.join(sym, c.at, w.piece)
+		t.join(sym, c.at, piece)
 		push(c.at, false)
 		if p := sym[c.at].prev; p >= 0 {
 			push(p, false)

@@ -272,6 +272,37 @@ func step(raw json.RawMessage, field string) (s jsonStep, err error) {
 	return s, err
 }
 
+// jsonSteps are the steps of a Sequence, or the one step that there is, with their fields for messages; none of null.
+func jsonSteps(raw json.RawMessage, field string) (steps []jsonStep, fields []string, err error) {
+	if isNull(raw) {
+		return nil, nil, nil
+	}
+	s, err := step(raw, field)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.Type != "Sequence" {
+		return []jsonStep{s}, []string{field}, nil
+	}
+	list, of := s.Normalizers, "normalizers"
+	switch field {
+	case "pre_tokenizer":
+		list, of = s.PreTokenizers, "pretokenizers"
+	case "post_processor":
+		list, of = s.Processors, "processors"
+	case "decoder":
+		list, of = s.Decoders, "decoders"
+	}
+	for i, r := range list {
+		name := fmt.Sprintf("%s.%s[%d]", field, of, i)
+		if s, err = step(r, name); err != nil {
+			return nil, nil, err
+		}
+		steps, fields = append(steps, s), append(fields, name)
+	}
+	return steps, fields, nil
+}
+
 // jsonNormalizer reports whether text is normalised to NFC.
 func jsonNormalizer(raw json.RawMessage) (nfc bool, err error) {
 	if isNull(raw) {
@@ -299,23 +330,12 @@ func jsonPre(raw json.RawMessage) (preKind, error) {
 	if isNull(raw) {
 		return 0, errors.New("pre_tokenizer: missing (known: ByteLevel and Sequences of Digits, Split and ByteLevel)")
 	}
-	s, err := step(raw, "pre_tokenizer")
+	steps, field, err := jsonSteps(raw, "pre_tokenizer")
 	if err != nil {
 		return 0, err
 	}
-	steps, field := []jsonStep{s}, []string{"pre_tokenizer"}
-	if s.Type == "Sequence" {
-		if len(s.PreTokenizers) > 8 {
-			return 0, fmt.Errorf("pre_tokenizer.pretokenizers: %d entries are not supported", len(s.PreTokenizers))
-		}
-		steps, field = nil, nil
-		for i, r := range s.PreTokenizers {
-			name := fmt.Sprintf("pre_tokenizer.pretokenizers[%d]", i)
-			if s, err = step(r, name); err != nil {
-				return 0, err
-			}
-			steps, field = append(steps, s), append(field, name)
-		}
+	if len(steps) > 8 {
+		return 0, fmt.Errorf("pre_tokenizer.pretokenizers: %d entries are not supported", len(steps))
 	}
 	var kind preKind
 	for i, s := range steps {
@@ -361,22 +381,9 @@ func jsonPre(raw json.RawMessage) (preKind, error) {
 
 // jsonPost learns which tokens the model wants in front of a text and behind it.
 func (t *Tokenizer) jsonPost(raw json.RawMessage) error {
-	if isNull(raw) {
-		return nil
-	}
-	s, err := step(raw, "post_processor")
+	steps, _, err := jsonSteps(raw, "post_processor")
 	if err != nil {
 		return err
-	}
-	steps := []jsonStep{s}
-	if s.Type == "Sequence" {
-		steps = nil
-		for i, r := range s.Processors {
-			if s, err = step(r, fmt.Sprintf("post_processor.processors[%d]", i)); err != nil {
-				return err
-			}
-			steps = append(steps, s)
-		}
 	}
 	for _, s := range steps {
 		switch s.Type {

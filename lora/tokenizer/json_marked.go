@@ -1,16 +1,13 @@
 package tokenizer
 
-import (
-	"encoding/json"
-	"fmt"
-)
+import "fmt"
 
 // jsonMarked finishes a tokenizer whose vocabulary was SentencePiece's: spaces are U+2581 and characters without a token become
 // their bytes' tokens. How a file says so differs between models: Llama 2 normalises by Prepend and Replace, Gemma by Replace
 // alone, newer conversions have the pre-tokenizer Metaspace.
 func (t *Tokenizer) jsonMarked(f jsonFile) error {
 	prefix, marks := false, false
-	steps, err := jsonSteps(f.Normalizer, "normalizer")
+	steps, _, err := jsonSteps(f.Normalizer, "normalizer")
 	if err != nil {
 		return err
 	}
@@ -24,7 +21,7 @@ func (t *Tokenizer) jsonMarked(f jsonFile) error {
 			return fmt.Errorf("normalizer: step %d, %.40q, is not supported with byte_fallback (known: Prepend of U+2581, Replace of a space by U+2581)", i, s.Type)
 		}
 	}
-	if steps, err = jsonSteps(f.PreTokenizer, "pre_tokenizer"); err != nil {
+	if steps, _, err = jsonSteps(f.PreTokenizer, "pre_tokenizer"); err != nil {
 		return err
 	}
 	for i, s := range steps {
@@ -46,7 +43,7 @@ func (t *Tokenizer) jsonMarked(f jsonFile) error {
 	if !marks {
 		return fmt.Errorf("normalizer: with byte_fallback a Replace of a space by U+2581 is wanted")
 	}
-	if steps, err = jsonSteps(f.Decoder, "decoder"); err != nil {
+	if steps, _, err = jsonSteps(f.Decoder, "decoder"); err != nil {
 		return err
 	}
 	for i, s := range steps {
@@ -58,29 +55,4 @@ func (t *Tokenizer) jsonMarked(f jsonFile) error {
 	}
 	t.meta = t.newMarked(prefix, func(id int) bool { return t.kinds[id] == 0 })
 	return t.jsonPost(f.PostProcessor)
-}
-
-// jsonSteps are the steps of a Sequence, or the one step that there is; none of null.
-func jsonSteps(raw json.RawMessage, field string) ([]jsonStep, error) {
-	if isNull(raw) {
-		return nil, nil
-	}
-	s, err := step(raw, field)
-	if err != nil {
-		return nil, err
-	}
-	if s.Type != "Sequence" {
-		return []jsonStep{s}, nil
-	}
-	var out []jsonStep
-	for _, list := range [][]json.RawMessage{s.Normalizers, s.PreTokenizers, s.Decoders} {
-		for i, r := range list {
-			s, err := step(r, fmt.Sprintf("%s[%d]", field, i))
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, s)
-		}
-	}
-	return out, nil
 }

@@ -120,7 +120,7 @@ func TestHeapEqualsScan(t *testing.T) {
 		build(&short)
 		build(&long)
 		tok.mergeShort(short.sym, "")
-		tok.mergeLong(long.sym, &long)
+		tok.mergeLong(long.sym, "", &long)
 		for i := range short.sym {
 			if short.sym[i].id != long.sym[i].id {
 				t.Fatalf("symbol %d of %q: %d by scan, %d by heap", i, line, short.sym[i].id, long.sym[i].id)
@@ -275,6 +275,15 @@ func TestJSONErrors(t *testing.T) {
 	}
 }
 
+// streamed puts together what a Stream gives for each id.
+func streamed(tok *Tokenizer, ids []int32) (text string) {
+	s := tok.NewStream()
+	for _, id := range ids {
+		text += s.Next(id)
+	}
+	return text + s.Flush()
+}
+
 func FuzzRoundTrip(f *testing.F) {
 	for _, c := range readGolden(f).Cases {
 		if c.Times == 0 {
@@ -290,11 +299,7 @@ func FuzzRoundTrip(f *testing.F) {
 				if got := tok.Decode(ids); got != want {
 					t.Fatalf("tokenizer %d: %q comes back as %q", i, want, got)
 				}
-				s, got := tok.NewStream(), ""
-				for _, id := range ids {
-					got += s.Next(id)
-				}
-				if got += s.Flush(); got != want {
+				if got := streamed(tok, ids); got != want {
 					t.Fatalf("tokenizer %d: %q streams as %q", i, want, got)
 				}
 			}

@@ -240,12 +240,18 @@ func (d *dataset) measure(ds *task.Dataset, answer, context int) error {
 // data makes the same prompts on any day.
 var templateDate = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// begin are the tokens that begin every text.
+func (m *model) begin() []int32 {
+	if b := m.tok.BOS(); m.tok.AddBOS() && b != tokenizer.None {
+		return []int32{b}
+	}
+	return nil
+}
+
 // textTokens says how the model wants texts to begin and end, and how it renders
 // conversations.
 func (m *model) textTokens(o *task.Options) {
-	if m.tok.AddBOS() && m.tok.BOS() != tokenizer.None {
-		o.Begin = []int32{m.tok.BOS()}
-	}
+	o.Begin = m.begin()
 	if m.tok.EOS() != tokenizer.None {
 		o.End = []int32{m.tok.EOS()}
 	}

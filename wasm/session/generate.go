@@ -9,6 +9,7 @@ import (
 	"tabtune/lora/chat"
 	"tabtune/lora/tokenizer"
 	"tabtune/wasm/rpc"
+	"tabtune/zo/task"
 )
 
 type generateParams struct {
@@ -130,11 +131,7 @@ func (m *model) promptIDs(p generateParams) ([]int32, error) {
 			return nil, err
 		}
 	}
-	ids := m.tok.Encode(text, p.Chat)
-	// As in training data; a chat template may have written it.
-	if b := m.tok.BOS(); m.tok.AddBOS() && b != tokenizer.None && (len(ids) == 0 || ids[0] != b) {
-		ids = append([]int32{b}, ids...)
-	}
+	ids := task.Begun(m.begin(), m.tok.Encode(text, p.Chat)) // as in training data
 	if len(ids) == 0 {
 		return nil, invalid("prompt: empty")
 	}

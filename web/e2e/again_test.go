@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"tabtune/internal/assets"
-	"tabtune/internal/tinymodel"
 	"tabtune/web/drive"
 	"tabtune/web/internal/site"
 )
@@ -17,11 +16,8 @@ import (
 // TestKeptAgain saves a run of the real module by every button of the Keep step and takes each file in again through the page's pickers: the adapters and the
 // log give the very loss that was trained, the merged models it as nearly as their weights are rounded, and the card is refused.
 func TestKeptAgain(t *testing.T) {
-	model, err := tinymodel.Bytes(tinymodel.Options{EmbedStd: 0.15, Tokenizer: true})
-	must(t, err)
 	dir, downloads, data := t.TempDir(), t.TempDir(), t.TempDir()
-	picked := filepath.Join(dir, "tiny.gguf")
-	must(t, os.WriteFile(picked, model, 0o644))
+	picked := tinyGGUF(t, "llama")
 	var rows strings.Builder
 	rows.WriteString("text,label\n")
 	for i := range 60 {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"tabtune/internal/assets"
-	"tabtune/internal/tinymodel"
 	"tabtune/web/drive"
 	"tabtune/web/internal/site"
 )
@@ -74,10 +73,7 @@ func otherBrowser(t *testing.T, open func(ctx context.Context, address string) (
 // trainIn picks a small model, trains it for 10 steps and saves the adapter and the merged model.
 func trainIn(t *testing.T, b *drive.Browser, ctx contextT, downloads string) {
 	t.Helper()
-	model, err := tinymodel.Bytes(tinymodel.Options{EmbedStd: 0.15, Tokenizer: true})
-	must(t, err)
-	picked := filepath.Join(t.TempDir(), "tiny.gguf")
-	must(t, os.WriteFile(picked, model, 0o644))
+	picked := tinyGGUF(t, "llama")
 	idle := func(what string, ok func(drive.State) bool) drive.State {
 		t.Helper()
 		var s drive.State

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"tabtune/internal/tinymodel"
 	"tabtune/web/drive"
 	"tabtune/web/internal/site"
 )
@@ -106,6 +107,16 @@ func tinyModel(t *testing.T) string {
 	if err := os.WriteFile(path, append([]byte("GGUF"), make([]byte, 5000)...), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	return path
+}
+
+// tinyGGUF is a file with a small model of an architecture that the real module trains.
+func tinyGGUF(t *testing.T, arch string) string {
+	t.Helper()
+	model, err := tinymodel.Bytes(tinymodel.Options{EmbedStd: 0.15, Tokenizer: true, Arch: arch})
+	must(t, err)
+	path := filepath.Join(t.TempDir(), "tiny.gguf")
+	must(t, os.WriteFile(path, model, 0o644))
 	return path
 }
 

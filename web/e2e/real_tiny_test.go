@@ -1,13 +1,10 @@
 package e2e
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"tabtune/internal/tinymodel"
 	"tabtune/web/drive"
 	"tabtune/web/internal/site"
 )
@@ -20,10 +17,7 @@ func TestRealTiny(t *testing.T) {
 }
 
 func realTiny(t *testing.T, arch string) {
-	model, err := tinymodel.Bytes(tinymodel.Options{EmbedStd: 0.15, Tokenizer: true, Arch: arch})
-	must(t, err)
-	path := filepath.Join(t.TempDir(), "tiny.gguf")
-	must(t, os.WriteFile(path, model, 0o644))
+	path := tinyGGUF(t, arch)
 	b, _ := open(t, 2*time.Minute, drive.Options{})
 	url := serve(t, &site.Site{Dist: realDist(t), Assets: t.TempDir(), Isolated: true})
 	must(t, b.Goto(url+"sdk/example/index.html"))

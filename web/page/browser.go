@@ -48,6 +48,18 @@ func onThisMachine() bool {
 	return h == "localhost" || h == "127.0.0.1" || h == "[::1]"
 }
 
+// listen calls do in a goroutine of its own at every event of that name.
+func listen(target safejs.Value, event string, do func()) error {
+	heard, err := safejs.FuncOf(func(safejs.Value, []safejs.Value) any {
+		go do()
+		return nil
+	})
+	if err == nil {
+		_, err = target.Call("addEventListener", event, heard)
+	}
+	return err
+}
+
 // pickedFile is the first file of a file input's event.
 func pickedFile(event vugu.DOMEvent) (file safejs.Value, name string, ok bool) {
 	return firstFile(safejs.Safe(sysjs.Value(event.JSEventTarget())))

@@ -323,24 +323,18 @@ func (a *App) stayAwake() {
 
 // wakeAgain asks once more when the page is seen again: browsers take the lock away from a page that is hidden.
 func (a *App) wakeAgain() error {
-	seen, err := safejs.FuncOf(func(safejs.Value, []safejs.Value) any {
-		go func() {
-			state, _ := property("document", "visibilityState").String()
-			if held := a.Train.wake; state == "visible" && isObject(held) {
-				if gone, err := held.Get("released"); err == nil {
-					if is, _ := gone.Bool(); is {
-						a.stayAwake()
-					}
-				}
+	return listen(property("document"), "visibilitychange", func() {
+		state, _ := property("document", "visibilityState").String()
+		held := a.Train.wake
+		if state != "visible" || !isObject(held) {
+			return
+		}
+		if released, err := held.Get("released"); err == nil {
+			if gone, _ := released.Bool(); gone {
+				a.stayAwake()
 			}
-		}()
-		return nil
+		}
 	})
-	if err != nil {
-		return err
-	}
-	_, err = property("document").Call("addEventListener", "visibilitychange", seen)
-	return err
 }
 
 func (a *App) mayRest() {

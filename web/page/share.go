@@ -42,17 +42,7 @@ func (a *App) SharedText() string {
 }
 
 // listenForLinks reads links that are opened in this tab later on.
-func (a *App) listenForLinks() error {
-	changed, err := safejs.FuncOf(func(safejs.Value, []safejs.Value) any {
-		go a.readLink()
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	_, err = safejs.Global().Call("addEventListener", "hashchange", changed)
-	return err
-}
+func (a *App) listenForLinks() error { return listen(safejs.Global(), "hashchange", a.readLink) }
 
 // OnRebuild stores the run that came with the address and computes its adapter.
 func (a *App) OnRebuild() {

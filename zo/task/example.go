@@ -156,11 +156,15 @@ func (b *builder) encode(rec *record) (e Example, long bool, err error) {
 	return e, long, nil
 }
 
-// promptIDs tokenises the start of a text: it begins with Options.Begin, once, also where a chat template wrote that.
+// promptIDs tokenises the start of a text.
 func (b *builder) promptIDs(prompt string) []int32 {
-	ids := b.tok.Encode(prompt, b.o.Special)
-	if n := len(b.o.Begin); n > 0 && (len(ids) < n || !slices.Equal(ids[:n], b.o.Begin)) {
-		ids = slices.Concat(b.o.Begin, ids)
+	return Begun(b.o.Begin, b.tok.Encode(prompt, b.o.Special))
+}
+
+// Begun is a text's ids with begin in front, once: a chat template may have written it there.
+func Begun(begin, ids []int32) []int32 {
+	if n := len(begin); n > 0 && (len(ids) < n || !slices.Equal(ids[:n], begin)) {
+		return slices.Concat(begin, ids)
 	}
 	return ids
 }

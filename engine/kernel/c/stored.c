@@ -24,30 +24,16 @@ TT_INLINE size_t target(const stored_args *g, int32_t i) {
   return (size_t)row;
 }
 
-TT_INLINE size_t row_bytes(int32_t type, int32_t k) {
-  size_t n = (size_t)k;
-  switch (type) {
-    case STORED_F32:
-      return n * 4;
-    case STORED_Q8_0:
-      return n / 32 * 34;
-    case STORED_Q4_0:
-      return n / 32 * 18;
-    case STORED_Q4_1:
-      return n / 32 * 20;
-    case STORED_Q5_0:
-      return n / 32 * 22;
-    case STORED_Q5_1:
-      return n / 32 * 24;
-    case STORED_Q4_K:
-      return n / 256 * 144;
-    case STORED_Q5_K:
-      return n / 256 * 176;
-    case STORED_Q6_K:
-      return n / 256 * 210;
-  }
-  return n * 2;
-}
+// What a block of each type has: values, and bytes.
+static const struct {
+  uint16_t values, bytes;
+} blocks[] = {
+    [STORED_F32] = {1, 4},      [STORED_F16] = {1, 2},      [STORED_BF16] = {1, 2},     [STORED_Q8_0] = {32, 34},
+    [STORED_Q4_0] = {32, 18},   [STORED_Q4_1] = {32, 20},   [STORED_Q5_0] = {32, 22},   [STORED_Q5_1] = {32, 24},
+    [STORED_Q4_K] = {256, 144}, [STORED_Q5_K] = {256, 176}, [STORED_Q6_K] = {256, 210},
+};
+
+TT_INLINE size_t row_bytes(int32_t type, int32_t k) { return (size_t)k / blocks[type].values * blocks[type].bytes; }
 
 TT_INLINE uint16_t u16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
 

@@ -7,48 +7,31 @@ import (
 	"tabtune/engine/kernel/code"
 )
 
+// StoredBlocks are what a block of each type has: values, and bytes.
+var StoredBlocks = [...]struct{ Values, Bytes int }{
+	code.StoredF32: {1, 4}, code.StoredF16: {1, 2}, code.StoredBf16: {1, 2}, code.StoredQ80: {32, 34}, code.StoredQ40: {32, 18}, code.StoredQ41: {32, 20},
+	code.StoredQ50: {32, 22}, code.StoredQ51: {32, 24}, code.StoredQ4K: {256, 144}, code.StoredQ5K: {256, 176}, code.StoredQ6K: {256, 210},
+}
+
 // StoredRowBytes is the size of a row of k values as a file stores them.
 func StoredRowBytes(typ int32, k int) int {
-	switch typ {
-	case code.StoredF32:
-		return 4 * k
-	case code.StoredQ80:
-		return k / 32 * 34
-	case code.StoredQ40:
-		return k / 32 * 18
-	case code.StoredQ41:
-		return k / 32 * 20
-	case code.StoredQ50:
-		return k / 32 * 22
-	case code.StoredQ51:
-		return k / 32 * 24
-	case code.StoredQ4K:
-		return k / 256 * 144
-	case code.StoredQ5K:
-		return k / 256 * 176
-	case code.StoredQ6K:
-		return k / 256 * 210
-	}
-	return 2 * k
+	return k / StoredBlocks[typ].Values * StoredBlocks[typ].Bytes
 }
 
 // StoredRow is a row's k values, every product and sum rounded to float32.
 func StoredRow(typ int32, b []byte, k int) []float32 {
 	le, y := binary.LittleEndian, make([]float32, k)
-	block := StoredRowBytes(typ, 32)
+	block := StoredBlocks[typ]
 	for i := range y {
-		var g []byte
-		if typ < code.StoredQ4K && typ >= code.StoredQ80 {
-			g = b[i/32*block:]
-		}
+		g := b[i/block.Values*block.Bytes:]
 		nibble := func(b []byte) byte { return b[i%16] >> (i % 32 / 16 * 4) & 15 }
 		switch typ {
 		case code.StoredF32:
-			y[i] = math.Float32frombits(le.Uint32(b[4*i:]))
+			y[i] = math.Float32frombits(le.Uint32(g))
 		case code.StoredF16:
-			y[i] = Half(le.Uint16(b[2*i:]))
+			y[i] = Half(le.Uint16(g))
 		case code.StoredBf16:
-			y[i] = math.Float32frombits(uint32(le.Uint16(b[2*i:])) << 16)
+			y[i] = math.Float32frombits(uint32(le.Uint16(g)) << 16)
 		case code.StoredQ80:
 			y[i] = Half(le.Uint16(g)) * float32(int8(g[2+i%32]))
 		case code.StoredQ40:
@@ -62,7 +45,7 @@ func StoredRow(typ int32, b []byte, k int) []float32 {
 			q := int(nibble(g[8:])) | int(le.Uint32(g[4:])>>(i%32)&1)<<4
 			y[i] = float32(Half(le.Uint16(g))*float32(q)) + Half(le.Uint16(g[2:]))
 		case code.StoredQ4K, code.StoredQ5K, code.StoredQ6K:
-			y[i] = storedK(typ, b[i/256*StoredRowBytes(typ, 256):], i%256)
+			y[i] = storedK(typ, g, i%256)
 		}
 	}
 	return y
