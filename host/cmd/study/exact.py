@@ -47,8 +47,6 @@ layers = model.config.num_hidden_layers
 model = peft.get_peft_model(model, peft.LoraConfig(r=a.rank, lora_alpha=2 * a.rank, target_modules=a.modules.split(","), layers_to_transform=list(range(layers - a.layers, layers)),
                                                    layers_pattern="layers"))
 head = model.get_output_embeddings().weight.detach()[words]
-
-
 core, first = model.base_model.model.model, layers - a.layers
 
 
