@@ -67,6 +67,72 @@ func Subspace(x []float32, n, d, rank int) ([]float32, error) {
 	return a, nil
 }
 
+// LabelSubspace returns A f32[rank, d] whose rows tell labels apart in what a module
+// reads, x f32[n, d]: the mean of x, over which B finds what the labels have in common
+// and their bias, and for every class but the first the difference of its weights
+// w f32[classes, d] (a logistic regression on x, package head) from the first's, made
+// orthogonal to that mean. It is AGZO's idea with labels: the gradient of B lies mostly
+// in few coordinates of A x, and every other coordinate of a random A is noise to the
+// estimate.
+//
+// Coordinates have equal mean squares, and mean |A x|^2 is that of the random A, as in
+// Subspace. Rows that are not needed, or have no weight, are 0.
+func LabelSubspace(x []float32, n, d, rank int, w []float32, classes int) ([]float32, error) {
+	if n < 1 || d < 1 || classes < 2 || rank < classes || len(x) != n*d || len(w) != classes*d {
+		return nil, fmt.Errorf("label subspace: %d values for %d rows of %d, %d weights for %d classes, rank %d", len(x), n, d, len(w), classes, rank)
+	}
+	rows := make([]float64, classes*d)
+	mean := rows[:d]
+	var square float64
+	for i, v := range x {
+		if v-v != 0 {
+			return nil, fmt.Errorf("label subspace: value %d of row %d is %v", i%d, i/d, v)
+		}
+		mean[i%d] += float64(v) / float64(n)
+		square += float64(float64(v)*float64(v)) / float64(n)
+	}
+	var size float64
+	for _, v := range mean {
+		size += float64(v * v)
+	}
+	for c := 1; c < classes; c++ {
+		row := rows[c*d : (c+1)*d]
+		var along float64
+		for j := range row {
+			row[j] = float64(w[c*d+j]) - float64(w[j])
+			along += float64(row[j] * mean[j])
+		}
+		if size > 0 {
+			for j := range row {
+				row[j] -= float64(along / size * mean[j])
+			}
+		}
+	}
+	a := make([]float32, rank*d)
+	for c := range classes {
+		row := rows[c*d : (c+1)*d]
+		var s2, weight float64 // mean square of the coordinate
+		for i := range n {
+			var u float64
+			for j := range row {
+				u += float64(row[j] * float64(x[i*d+j]))
+			}
+			s2 += float64(u*u) / float64(n)
+		}
+		for _, v := range row {
+			weight += float64(v * v)
+		}
+		if s2 <= 1e-12*square*weight {
+			continue
+		}
+		scale := math.Sqrt(square * float64(rank) / (3 * float64(d) * float64(classes) * s2))
+		for j, v := range row {
+			a[c*d+j] = float32(scale * v)
+		}
+	}
+	return a, nil
+}
+
 // PackMatrix codes a [rank, d] as text for a log's header: for each row a scale, f32,
 // and int8 multiples of it, base64. UnpackMatrix gives the matrix that training then
 // uses, so nothing is lost by the rounding.

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"tabtune/zo/head"
 )
 
 // inputsOf are n rows with most of their weight in two directions.
@@ -146,6 +148,85 @@ func TestSubspaceTellsRowsApart(t *testing.T) {
 	}
 	if l, r := apart(leading), apart(random); l < 0.7 || r > 0.2 {
 		t.Errorf("share of the differences: %v in the inputs' subspace, %v in a random one", l, r)
+	}
+}
+
+// TestLabelSubspaceTellsLabelsApart: three classes that differ in two directions, far
+// less than rows differ in others. The coordinates of A x but the first are free of the
+// mean, hold the classes' differences, and weigh as much as the first; what is not
+// needed of A is 0.
+func TestLabelSubspaceTellsLabelsApart(t *testing.T) {
+	rng := rand.New(rand.NewPCG(13, 14))
+	const n, d, rank, classes = 300, 20, 4, 3
+	x := make([]float32, n*d)
+	y := make([]int, n)
+	for i := range n {
+		y[i] = i % classes
+		for k := range d {
+			v := 3 + 2*rng.NormFloat64()
+			switch {
+			case k < 2:
+				v = 0.2 * rng.NormFloat64()
+				if y[i] == k+1 {
+					v++
+				}
+			}
+			x[i*d+k] = float32(v)
+		}
+	}
+	m, _, err := head.Choose(&head.Data{X: x, Dim: d, Y: y, Classes: classes}, head.Options{Intercept: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := LabelSubspace(x, n, d, rank, m.Weight, classes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var second, mean [rank]float64
+	var of [rank][classes]float64
+	for i := range n {
+		for r := range rank {
+			var u float64
+			for k := range d {
+				u += float64(a[r*d+k]) * float64(x[i*d+k])
+			}
+			second[r] += u * u / n
+			mean[r] += u / n
+			of[r][y[i]] += u * classes / n
+		}
+	}
+	var square float64
+	for _, v := range x {
+		square += float64(v) * float64(v) / n
+	}
+	for r := range classes {
+		if want := square * rank / (3 * d * classes); math.Abs(second[r]-want) > 1e-5*want {
+			t.Errorf("coordinate %d has mean square %v, want %v", r, second[r], want)
+		}
+	}
+	for r := 1; r < classes; r++ {
+		var between float64
+		for _, v := range of[r] {
+			between += v * v / classes
+		}
+		if math.Abs(mean[r]) > 1e-3*math.Sqrt(second[r]) || between < 0.7*second[r] {
+			t.Errorf("coordinate %d: mean %v, between classes %v of %v", r, mean[r], between, second[r])
+		}
+	}
+	if second[classes] != 0 {
+		t.Errorf("row %d of A is not 0", classes)
+	}
+	for _, bad := range []int{0, 2} {
+		if _, err := LabelSubspace(x, n, d, bad, m.Weight, classes); err == nil {
+			t.Errorf("rank %d is accepted", bad)
+		}
+	}
+	x[5] = float32(math.NaN())
+	if _, err := LabelSubspace(x, n, d, rank, m.Weight, classes); err == nil {
+		t.Error("a value that is no number is accepted")
+	}
+	if a, err = LabelSubspace(make([]float32, 2*d), 2, d, classes, make([]float32, classes*d), classes); err != nil || a[0] != 0 {
+		t.Errorf("of zeros: %v, %v", a[:1], err)
 	}
 }
 

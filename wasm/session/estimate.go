@@ -60,7 +60,7 @@ func (s *Session) estimateRun(c *runConfig) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if c.Subspace == fromInputs {
+	if c.ownA() {
 		m, err := s.programBytes(c.inputSpec(), "prefix", "inputs")
 		if err != nil {
 			return 0, err

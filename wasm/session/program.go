@@ -50,7 +50,7 @@ func (s *Session) build(t *rpc.Task, p buildParams) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.findLayers || c.findModules || c.Subspace == fromInputs {
+	if c.findLayers || c.findModules || c.ownA() {
 		return nil, invalid("layers, modules, subspace: what a run chooses from its data is not known to a program that is built; say which")
 	}
 	// Without rows nobody knows how many positions are scored: as many as forward takes rows.

@@ -253,7 +253,7 @@ func (u *run) restore(log *replay.Log) error {
 	if err := u.stageHead(); err != nil {
 		return err
 	}
-	if u.c.Subspace == fromInputs {
+	if u.c.ownA() {
 		if err := u.useSubspace(log.Config.A); err != nil {
 			return fmt.Errorf("%s: %w", f.path("replay.log"), err)
 		}

@@ -7,22 +7,40 @@ import (
 	"tabtune/engine"
 	"tabtune/lora"
 	"tabtune/zo"
+	"tabtune/zo/head"
 )
 
-// Where the adapters' A come from: its seed, or what the adapted modules read.
-const fromInputs = "activations"
+// Where the adapters' A come from, if not from the seed: what the adapted modules read,
+// or what tells the labels apart in it.
+const (
+	fromInputs = "activations"
+	fromLabels = "labels"
+)
 
 // inputRows and inputPlaces are how many training rows, and positions of each, a
-// subspace is taken from.
+// subspace of activations is taken from; labelRows, at the scored position alone, one
+// that tells labels apart.
 const (
 	inputRows   = 64
 	inputPlaces = 8
+	labelRows   = 2048
 )
+
+// ownA says whether A comes from data.
+func (c *runConfig) ownA() bool { return c.Subspace == fromInputs || c.Subspace == fromLabels }
+
+// inputPlaces is how many positions of a row A comes from.
+func (c *runConfig) inputPlaces() int {
+	if c.Subspace == fromLabels {
+		return 1
+	}
+	return inputPlaces
+}
 
 // inputSpec is the program that shows what the adapted modules read.
 func (c *runConfig) inputSpec() lora.Spec {
 	s := c.spec
-	s.Queries, s.Sides, s.Rows, s.Scored = 1, lora.Single, 16, 16*inputPlaces
+	s.Queries, s.Sides, s.Rows, s.Scored = 1, lora.Single, 16, 16*c.inputPlaces()
 	s.Inputs, s.Features, s.Decode, s.A = true, false, false, nil
 	return s
 }
@@ -38,14 +56,18 @@ func (u *run) findSubspace() error {
 	_, widths := u.c.spec.Groups()
 	states := make([][]float32, len(widths))
 	n := 0
-	items := u.s.data.probe(inputRows)
+	most := inputRows
+	if u.c.Subspace == fromLabels {
+		most = labelRows
+	}
+	items := u.s.data.probe(most)
 	progress := u.s.paced(u.t, "progress", "features")
 	for done := 0; done < len(items); {
 		some := items[done:min(len(items), done+r.spec.Rows)]
 		if err := u.s.cache(u.t, r, some); err != nil {
 			return err
 		}
-		got, err := r.inputs(some)
+		got, err := r.inputs(some, u.c.inputPlaces())
 		if err != nil {
 			return err
 		}
@@ -69,7 +91,7 @@ func (u *run) findSubspace() error {
 	}
 	packed := make([]string, len(widths))
 	for i, w := range widths {
-		a, err := zo.Subspace(states[i], n, w, u.c.Rank)
+		a, err := u.subspace(states[i], n, w, items)
 		if err != nil {
 			return err
 		}
@@ -79,6 +101,22 @@ func (u *run) findSubspace() error {
 		}
 	}
 	return u.useSubspace(packed)
+}
+
+// subspace returns A for modules that read x f32[n, d]; for labels a row of x is of an item.
+func (u *run) subspace(x []float32, n, d int, items []item) ([]float32, error) {
+	if u.c.Subspace == fromInputs {
+		return zo.Subspace(x, n, d, u.c.Rank)
+	}
+	data := &head.Data{X: x, Dim: d, Classes: len(u.s.data.labels)}
+	for _, it := range items {
+		data.Y = append(data.Y, it.example.Label)
+	}
+	m, _, err := choose(data, head.Options{Intercept: true, Folds: min(3, len(items)), Lambdas: head.Lambdas()}, u.s.paced(u.t, "progress", "head"))
+	if err != nil {
+		return nil, err
+	}
+	return zo.LabelSubspace(x, n, d, u.c.Rank, m.Weight, data.Classes)
 }
 
 // useSubspace begins with the matrices A of a log.
@@ -112,8 +150,8 @@ func unpackA(spec *lora.Spec, packed []string) ([][]float32, error) {
 }
 
 // inputs returns what the groups of modules read of items, for each up to
-// inputPlaces positions.
-func (r *runner) inputs(items []item) ([]float32, error) {
+// places positions, of one the scored.
+func (r *runner) inputs(items []item, each int) ([]float32, error) {
 	rows := make([]row, 0, len(items))
 	for _, it := range items {
 		rows = append(rows, it.row())
@@ -125,8 +163,8 @@ func (r *runner) inputs(items []item) ([]float32, error) {
 	var places []int64
 	for i, row := range rows {
 		last := len(row.ids) - 1
-		for k := range inputPlaces {
-			p := int64(i*width + last - k*last/(inputPlaces-1))
+		for k := range each {
+			p := int64(i*width + last - k*last/max(1, each-1))
 			if k == 0 || p != places[len(places)-1] {
 				places = append(places, p)
 			}

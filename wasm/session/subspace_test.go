@@ -23,6 +23,8 @@ func TestSubspaces(t *testing.T) {
 		for _, more := range []params{
 			{"subspace": "activations"},
 			{"subspace": "activations", "modules": []string{"q", "k", "o", "gate", "up", "down"}, "average": "tail", "lr": 0.2},
+			{"subspace": "labels"},
+			{"subspace": "labels", "modules": []string{"v", "o", "down"}, "rank": 2, "alpha": 4, "average": "tail"},
 			{"resample": 4},
 			{"resample": 3, "optimizer": "momentum", "average": "tail", "rank": 64, "alpha": 128, "lr": 0.1},
 			{"resample": 5, "estimator": "mezo", "queries": 2, "lr": 0.1},
@@ -81,6 +83,7 @@ func TestSubspaces(t *testing.T) {
 			}
 		}
 		c.fails("train", small(params{"subspace": "pca"}), "invalid_params", "subspace")
+		c.fails("train", small(params{"subspace": "labels", "rank": 1}), "invalid_params", "rank")
 		c.fails("train", small(params{"resample": -1}), "invalid_params", "resample")
 		c.fails("train", small(params{"resample": 2, "subspace": "activations"}), "invalid_params", "resample")
 		c.fails("train", small(params{"resample": 2, "rank": 129}), "invalid_params", "resample")
@@ -90,7 +93,7 @@ func TestSubspaces(t *testing.T) {
 // TestSubspaceUnderHead combines all that changes a run's program.
 func TestSubspaceUnderHead(t *testing.T) {
 	c := tiny(t, "int8")
-	for _, more := range []params{{"subspace": "activations", "refit": 2}, {"resample": 2, "refit": 3, "average": "0.7"}} {
+	for _, more := range []params{{"subspace": "activations", "refit": 2}, {"subspace": "labels", "refit": 2}, {"resample": 2, "refit": 3, "average": "0.7"}} {
 		whole, out := t.TempDir(), t.TempDir()
 		p := merge(params{"steps": 5, "evalEvery": 2, "layers": 2, "patience": 100, "out": whole}, more)
 		var res trainResult
@@ -176,7 +179,7 @@ func TestInputs(t *testing.T) {
 		t.Fatal(err)
 	}
 	items := c.se.data.probe(3)
-	got, err := r.inputs(items)
+	got, err := r.inputs(items, inputPlaces)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -213,7 +213,7 @@ func (u *run) begin() (err error) {
 	if err := u.findPlace(); err != nil {
 		return err
 	}
-	if u.c.Subspace == fromInputs {
+	if u.c.ownA() {
 		if err := u.findSubspace(); err != nil {
 			return err
 		}

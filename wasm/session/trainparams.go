@@ -24,7 +24,7 @@ type trainParams struct {
 	Beta      *float64        `json:"beta"`      // its momentum
 	Clip      float64         `json:"clip"`      // times the median coefficient; 0: none
 	Average   string          `json:"average"`   // of package zo; "": the iterates alone are scored
-	Subspace  string          `json:"subspace"`  // where A comes from: random (default) or activations
+	Subspace  string          `json:"subspace"`  // where A comes from: random (default), activations or labels
 	Resample  int             `json:"resample"`  // steps after which A is another; 0: never
 	Refit     int             `json:"refit"`     // steps after which a label head is fitted again; 0: never
 	Head      string          `json:"head"`      // where a label head may read: any layer, or output: the final norm alone
@@ -194,6 +194,19 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	def(&p.Queries, map[string]int{"mezo": 1}[p.Estimator])
 	def(&p.Queries, 4)
 	def(&p.Batch, 4)
+	if p.Subspace == fromLabels { // checked here, before the rank that it asks for
+		n := len(d.labels)
+		if d.kind != task.KindLabels || len(d.train.examples) < headExamples {
+			return nil, invalid("subspace: %s needs rows with labels, %d or more", fromLabels, headExamples)
+		}
+		def(&p.Rank, n)
+		if p.Rank < n {
+			return nil, invalid("rank: %d, the subspace of %d labels has %d directions", p.Rank, n, n)
+		}
+		if p.Alpha == 0 {
+			p.Alpha = 2 * float64(p.Rank)
+		}
+	}
 	def(&p.Rank, 16)
 	if p.Eps == 0 {
 		p.Eps = 1e-2
@@ -351,13 +364,13 @@ func (c *runConfig) checkState() error {
 		return invalid("average: it needs an adapter that can be read and written, and our engine")
 	case (c.findLayers || c.findModules) && (c.all || c.Runtime != ""):
 		return invalid("layers, modules: they are chosen for adapters, and with our engine; say which")
-	case c.Subspace != "" && c.Subspace != "random" && c.Subspace != fromInputs:
-		return invalid("subspace: %q, want random or %s", c.Subspace, fromInputs)
+	case c.Subspace != "" && c.Subspace != "random" && !c.ownA():
+		return invalid("subspace: %q, want random, %s or %s", c.Subspace, fromInputs, fromLabels)
 	case c.Resample < 0:
 		return invalid("resample: %d, want a number of steps, or 0", c.Resample)
-	case (c.Subspace == fromInputs || c.Resample > 0) && (c.all || c.Runtime != ""):
+	case (c.ownA() || c.Resample > 0) && (c.all || c.Runtime != ""):
 		return invalid("subspace, resample: they need an adapter whose program may change, and our engine")
-	case c.Subspace == fromInputs && c.Resample > 0:
+	case c.ownA() && c.Resample > 0:
 		return invalid("resample: its subspaces are random; leave subspace out")
 	case c.Resample > 0 && 2*c.Rank > maxStackRank:
 		return invalid("resample: rank %d leaves no room for a second subspace; want %d at most", c.Rank, maxStackRank/2)
@@ -392,7 +405,7 @@ func (c *runConfig) full() bool { return c.all }
 
 // manyPrograms says whether a run ends with another program than it began with.
 func (c *runConfig) manyPrograms() bool {
-	return c.head || c.Resample > 0 || c.Subspace == fromInputs || c.findLayers || c.findModules
+	return c.head || c.Resample > 0 || c.ownA() || c.findLayers || c.findModules
 }
 
 // trained is the objective's name in a log: none for the usual one.

@@ -22,7 +22,7 @@ type Settings struct {
 	Optimizer string // of optimizers; "": sgd
 	Average   string // "tail" or a decay; "": none
 	Refit     string // steps; "": never
-	Subspace  string // "", random or activations
+	Subspace  string // "", random, activations or labels
 	Resample  string // steps; "": never
 	Steps     string
 	EvalEvery string
@@ -116,10 +116,10 @@ func (s Settings) Train() (map[string]any, error) {
 		}
 		p["average"] = a
 	}
-	if a := strings.TrimSpace(s.Subspace); a == "random" || a == "activations" {
+	if a := strings.TrimSpace(s.Subspace); a == "random" || a == "activations" || a == "labels" {
 		p["subspace"] = a
 	} else if a != "" {
-		return nil, fmt.Errorf("Subspace: %q is neither random nor activations", s.Subspace)
+		return nil, fmt.Errorf("Subspace: %q is none of random, activations and labels", s.Subspace)
 	}
 	for _, f := range []struct{ label, key, text string }{{"Fit the head again", "refit", s.Refit}, {"New subspace", "resample", s.Resample}} {
 		r := strings.TrimSpace(f.text)
