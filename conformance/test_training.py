@@ -209,9 +209,9 @@ def test_eval_in_peft(run, peft, tokenizer, work):
 
 @pytest.mark.parametrize("kind, flags, rank", [
     ("stacked", ["--resample-every", 4], 12),  # three subspaces
-    ("activations", ["--subspace", "activations"], 4)])
+    ("activations", ["--subspace", "activations"], 4), ("labels", ["--subspace", "labels"], 4)])
 def test_subspaces_in_peft(hf, tokenizer, work, kind, flags, rank):
-    """An adapter stacked of the subspaces that a run went through, and one whose A is made of activations, load in PEFT as any other."""
+    """An adapter stacked of the subspaces that a run went through, and those whose A is made of activations or by labels, load in PEFT as any other."""
     from peft import PeftModel
 
     out = work / kind

@@ -150,7 +150,7 @@ type TrainParams struct {
 	Head       string          `json:"head,omitempty"`      // where a label head reads: any layer (default), or output: the final norm
 	Clip       float64         `json:"clip,omitempty"`      // bound of a coefficient, times the step's median; 0: none
 	Average    string          `json:"average,omitempty"`   // "" (default: none), tail, or a decay such as 0.95: an average of the iterates is scored too
-	Subspace   string          `json:"subspace,omitempty"`  // where A comes from: random (default), activations: what the modules read, or labels: what tells labels apart in it
+	Subspace   string          `json:"subspace,omitempty"`  // where A comes from: random (default), activations: what the modules read, labels: what tells labels apart in it, or auto: labels where rows have some
 	Resample   int             `json:"resample,omitempty"`  // go on in another random subspace every so many steps; 0: never
 	Refit      int             `json:"refit,omitempty"`     // fit the label head again every so many steps; 0: never
 	Patience   int             `json:"patience,omitempty"`  // evaluations without a better one that end the run; 0: none

@@ -25,6 +25,7 @@ func TestSubspaces(t *testing.T) {
 			{"subspace": "activations", "modules": []string{"q", "k", "o", "gate", "up", "down"}, "average": "tail", "lr": 0.2},
 			{"subspace": "labels"},
 			{"subspace": "labels", "modules": []string{"v", "o", "down"}, "rank": 2, "alpha": 4, "average": "tail"},
+			{"subspace": "auto"}, // labels: the rows have some
 			{"resample": 4},
 			{"resample": 3, "optimizer": "momentum", "average": "tail", "rank": 64, "alpha": 128, "lr": 0.1},
 			{"resample": 5, "estimator": "mezo", "queries": 2, "lr": 0.1},

@@ -24,7 +24,7 @@ type trainParams struct {
 	Beta      *float64        `json:"beta"`      // its momentum
 	Clip      float64         `json:"clip"`      // times the median coefficient; 0: none
 	Average   string          `json:"average"`   // of package zo; "": the iterates alone are scored
-	Subspace  string          `json:"subspace"`  // where A comes from: random (default), activations or labels
+	Subspace  string          `json:"subspace"`  // where A comes from: random (default), activations, labels, or auto: labels where rows have some
 	Resample  int             `json:"resample"`  // steps after which A is another; 0: never
 	Refit     int             `json:"refit"`     // steps after which a label head is fitted again; 0: never
 	Head      string          `json:"head"`      // where a label head may read: any layer, or output: the final norm alone
@@ -112,6 +112,19 @@ func (p *trainParams) automatic(d *dataset) (withHead bool) {
 	return true
 }
 
+// settleSubspace puts what it stands for in the place of "auto": labels where there are
+// some and nothing else that was asked for is in the way.
+func (p *trainParams) settleSubspace(d *dataset) {
+	if p.Subspace != auto {
+		return
+	}
+	p.Subspace = ""
+	if d.kind == task.KindLabels && len(d.train.examples) >= headExamples && (p.Rank == 0 || p.Rank >= len(d.labels)) &&
+		p.Resample == 0 && p.Runtime == "" && !(len(p.Modules) == 1 && p.Modules[0] == fullModules) {
+		p.Subspace = fromLabels
+	}
+}
+
 func (p *trainParams) checkHead() error {
 	if p.Head != "" && p.Head != "any" && p.Head != "output" {
 		return invalid("head: %q, want any or output", p.Head)
@@ -194,6 +207,7 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	def(&p.Queries, map[string]int{"mezo": 1}[p.Estimator])
 	def(&p.Queries, 4)
 	def(&p.Batch, 4)
+	p.settleSubspace(d)
 	if p.Subspace == fromLabels { // checked here, before the rank that it asks for
 		n := len(d.labels)
 		if d.kind != task.KindLabels || len(d.train.examples) < headExamples {
@@ -365,7 +379,7 @@ func (c *runConfig) checkState() error {
 	case (c.findLayers || c.findModules) && (c.all || c.Runtime != ""):
 		return invalid("layers, modules: they are chosen for adapters, and with our engine; say which")
 	case c.Subspace != "" && c.Subspace != "random" && !c.ownA():
-		return invalid("subspace: %q, want random, %s or %s", c.Subspace, fromInputs, fromLabels)
+		return invalid("subspace: %q, want random, %s, %s or %s", c.Subspace, fromInputs, fromLabels, auto)
 	case c.Resample < 0:
 		return invalid("resample: %d, want a number of steps, or 0", c.Resample)
 	case (c.ownA() || c.Resample > 0) && (c.all || c.Runtime != ""):

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,33 +21,47 @@ import (
 	"tabtune/web/internal/site"
 )
 
-// The protocol of the movie reviews: 1,000 training and 500 validation sentences, adapters of rank 16 on q and v of the top 4 layers,
-// q 8, batch 8, 150 steps.
+// The protocol of the movie reviews: 1,000 training and 500 validation sentences, label words, adapters of rank 16 on q and v of the top 4
+// layers, P-RGE with q 8 and batch 8: to learn, in the subspace that tells labels apart; and for the first steps alone in a random one.
 const (
-	learnSteps    = 150
-	learnRate     = 0.5
-	learnAccuracy = 0.68
+	learnSteps    = 40
+	learnAccuracy = 0.80 // 0.54 before; exact gradients on the same modules come to 0.84 in twice these rows
 	compareSteps  = 20
 )
 
-var learnKnobs = map[string]string{"steps": "150", "queries": "8", "batch": "8", "lr": "0.5", "evalEvery": "50", "layers": "4", "rank": "16", "alpha": "32", "seed": "0"}
+// protocol is one of these runs.
+type protocol struct {
+	steps    int
+	rate     float64
+	subspace string
+}
+
+var (
+	learning  = protocol{learnSteps, 2, "labels"}
+	beginning = protocol{compareSteps, 0.5, "random"}
+)
+
+func (p protocol) knobs(threads string) map[string]string {
+	return map[string]string{"steps": strconv.Itoa(p.steps), "queries": "8", "batch": "8", "lr": strconv.FormatFloat(p.rate, 'g', -1, 64), "evalEvery": "20", "layers": "4",
+		"rank": "16", "alpha": "32", "seed": "0", "subspace": p.subspace, "threads": threads}
+}
 
 // TestLearning fine-tunes SmolLM2-135M on the movie reviews in wazero and in Chromium, and compares the losses of the first steps bit by
-// bit between wazero with all threads, Chromium with all threads and Chromium with one, on a phone's window and in its memory.
+// bit between wazero with all threads and Chromium with all threads, and Chromium with one, on a phone's window and in its memory.
 func TestLearning(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes ten minutes")
+		t.Skip("takes minutes")
 	}
 	model := assets.Need(t, assets.Model)
 	assets.Need(t, assets.ReviewsTrain)
-	headless := learnHeadless(t, filepath.Dir(model))
 	s := &site.Site{Dist: realDist(t), Assets: filepath.Dir(model), Isolated: true}
 	url := serve(t, s)
 	for _, run := range []struct {
 		name, threads string
-		steps         int
-		phone         bool
-	}{{"Chromium, two threads", "2", learnSteps, false}, {"Chromium on a phone, one thread", "1", compareSteps, true}} {
+		protocol
+		phone bool
+	}{{"Chromium, two threads", "2", learning, false}, {"Chromium on a phone, one thread", "1", beginning, true}} {
+		headless := learnHeadless(t, filepath.Dir(model), run.protocol)
 		o := drive.Options{}
 		if run.phone {
 			o = phones["iPhone 15"]
@@ -58,11 +73,8 @@ func TestLearning(t *testing.T) {
 			slow(t, b)
 		}
 		must(t, b.Goto(url))
-		knobs := map[string]string{"threads": run.threads}
-		for k, v := range learnKnobs {
-			knobs[k] = v
-		}
-		if run.steps < learnSteps {
+		knobs := run.knobs(run.threads)
+		if run.phone {
 			_, err := b.WaitFor(ctx, "model and data", nil, func(s drive.State) bool { return s.Model.Phase == "ready" && s.Data.Phase == "ready" && s.FineTune })
 			must(t, err)
 			must(t, b.Unfold(ctx, "knobs"))
@@ -72,7 +84,7 @@ func TestLearning(t *testing.T) {
 				must(t, err)
 			}
 			must(t, b.Click("fine-tune"))
-			state, err := b.WaitFor(ctx, "the first steps", nil, func(s drive.State) bool { return s.Number("Step") > float64(run.steps) })
+			state, err := b.WaitFor(ctx, "the first steps", nil, func(s drive.State) bool { return s.Number("Step") >= float64(run.steps) })
 			must(t, err)
 			if !strings.Contains(state.Estimate, "this browser allows 1.02 GB") {
 				t.Errorf("%s: %q", run.name, state.Estimate)
@@ -93,8 +105,8 @@ func TestLearning(t *testing.T) {
 	}
 }
 
-// learnHeadless runs the protocol in wazero and returns the losses of the steps.
-func learnHeadless(t *testing.T, dir string) []float64 {
+// learnHeadless runs a protocol in wazero and returns the losses of the steps.
+func learnHeadless(t *testing.T, dir string, p protocol) []float64 {
 	t.Helper()
 	ctx := context.Background()
 	out := t.TempDir()
@@ -107,12 +119,12 @@ func learnHeadless(t *testing.T, dir string) []float64 {
 	_, err = h.OpenData(ctx, host.DataParams{Path: train, TextColumn: "text", LabelColumn: "label", Template: "{text} It was {label}",
 		Labels: []string{"negative", "positive"}, Verbalizers: []string{"terrible", "great"}, Val: &host.ValParams{Path: val}})
 	must(t, err)
-	result, err := h.Train(ctx, host.TrainParams{Queries: 8, Batch: 8, LR: host.LR(learnRate), Layers: host.Layers(4), Rank: 16, Alpha: 32, Steps: learnSteps,
-		EvalEvery: 50, Out: out}, func(host.TrainEvent) error { return nil })
+	result, err := h.Train(ctx, host.TrainParams{Queries: 8, Batch: 8, LR: host.LR(p.rate), Layers: host.Layers(4), Rank: 16, Alpha: 32, Steps: p.steps,
+		Subspace: p.subspace, EvalEvery: 20, Out: out}, func(host.TrainEvent) error { return nil })
 	must(t, err)
 	t.Logf("wazero: accuracy %.3f before, %.3f after; loss %.4f, %.4f; %d rows in %.0f s", result.ZeroShot.Accuracy, result.Accuracy,
 		result.ZeroShot.Loss, result.Loss, result.Rows, result.Seconds)
-	if result.Accuracy < learnAccuracy {
+	if p == learning && result.Accuracy < learnAccuracy {
 		t.Errorf("wazero: validation accuracy %.3f, want %.2f", result.Accuracy, learnAccuracy)
 	}
 	metrics, err := os.ReadFile(filepath.Join(out, "metrics.jsonl"))

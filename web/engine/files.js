@@ -1,79 +1,21 @@
 // The files that tabtune.wasm sees here: /files holds what FS.writeFile, Module.load and Module.loadAsync were given, in memory, or in Node files of
 // the disk that are read a piece at a time; /out is where the module writes for this API. Nothing else is visible to it.
 
-import { Fd, File, Inode, PreopenDirectory, wasi } from "../worker/wasi/index.js";
+import { ReadOnlyFile } from "../worker/readonly.js";
+import { File, PreopenDirectory, wasi } from "../worker/wasi/index.js";
 
 /** A file of Node's disk, read-only. */
-class DiskFile extends Inode {
+class DiskFile extends ReadOnlyFile {
   /** @param {any} fs @param {string} path */
   constructor(fs, path) {
-    super();
-    this.fs = fs;
-    this.descriptor = fs.openSync(path, "r");
-    const st = fs.fstatSync(this.descriptor);
+    const descriptor = fs.openSync(path, "r");
+    const st = fs.fstatSync(descriptor);
     if (!st.isFile()) {
-      fs.closeSync(this.descriptor);
+      fs.closeSync(descriptor);
       throw new Error(`${path} is not a file`);
     }
-    this.bytes = st.size;
-  }
-
-  stat() {
-    return new wasi.Filestat(this.ino, wasi.FILETYPE_REGULAR_FILE, BigInt(this.bytes));
-  }
-
-  /** @param {number} oflags @param {bigint} rights */
-  path_open(oflags, rights) {
-    if ((oflags & wasi.OFLAGS_TRUNC) !== 0 || (rights & BigInt(wasi.RIGHTS_FD_WRITE)) !== 0n) return { ret: wasi.ERRNO_PERM, fd_obj: null };
-    return { ret: wasi.ERRNO_SUCCESS, fd_obj: new OpenDiskFile(this) };
-  }
-
-  close() {
-    this.fs.closeSync(this.descriptor);
-  }
-}
-
-class OpenDiskFile extends Fd {
-  /** @param {DiskFile} file */
-  constructor(file) {
-    super();
-    this.file = file;
-    this.position = 0;
-  }
-
-  fd_fdstat_get() {
-    return { ret: wasi.ERRNO_SUCCESS, fdstat: new wasi.Fdstat(wasi.FILETYPE_REGULAR_FILE, 0) };
-  }
-
-  fd_filestat_get() {
-    return { ret: wasi.ERRNO_SUCCESS, filestat: this.file.stat() };
-  }
-
-  /** @param {number} size @param {bigint} offset */
-  fd_pread(size, offset) {
-    const at = Number(offset);
-    const data = new Uint8Array(Math.max(0, Math.min(size, this.file.bytes - at)));
-    const n = data.length > 0 ? this.file.fs.readSync(this.file.descriptor, data, 0, data.length, at) : 0;
-    return { ret: wasi.ERRNO_SUCCESS, data: data.subarray(0, n) };
-  }
-
-  /** @param {number} size */
-  fd_read(size) {
-    const r = this.fd_pread(size, BigInt(this.position));
-    this.position += r.data.length;
-    return r;
-  }
-
-  /** @param {bigint} offset @param {number} whence */
-  fd_seek(offset, whence) {
-    const base = [0, this.position, this.file.bytes][whence];
-    if (base === undefined || base + Number(offset) < 0) return { ret: wasi.ERRNO_INVAL, offset: 0n };
-    this.position = base + Number(offset);
-    return { ret: wasi.ERRNO_SUCCESS, offset: BigInt(this.position) };
-  }
-
-  fd_tell() {
-    return { ret: wasi.ERRNO_SUCCESS, offset: BigInt(this.position) };
+    super({ bytes: st.size, read: (to, at) => fs.readSync(descriptor, to, 0, to.length, at) });
+    this.close = () => fs.closeSync(descriptor);
   }
 }
 

@@ -47,7 +47,7 @@ export interface TrainOptions {
   /** Score an average of the adapters too and keep it if it is better: "tail", or a decay such as "0.95". */
   average?: string;
   /** Where the adapters' A come from: the seed (default), or what the adapted layers read. */
-  subspace?: "random" | "activations" | "labels";
+  subspace?: "random" | "activations" | "labels" | "auto";
   /** Go on in another random subspace every so many steps. */
   resample?: number;
   /** With the estimator "auto": fit the label head again every so many steps. */

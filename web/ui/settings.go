@@ -22,7 +22,7 @@ type Settings struct {
 	Optimizer string // of optimizers; "": sgd
 	Average   string // "tail" or a decay; "": none
 	Refit     string // steps; "": never
-	Subspace  string // "", random, activations or labels
+	Subspace  string // "", random, activations, labels or auto
 	Resample  string // steps; "": never
 	Steps     string
 	EvalEvery string
@@ -44,6 +44,7 @@ func DefaultSettings(threads int) Settings {
 var (
 	estimators = []string{"auto", "head", "prge", "rows", "fzoo", "grzo", "greedy", "mezo"}
 	optimizers = []string{"", "sgd", "momentum", "adam", "radazo", "scalar", "muon", "mopi", "hizoo"}
+	subspaces  = []string{"random", "activations", "labels", "auto"}
 	chosen     = []string{"optimizer", "rank", "queries", "batch", "alpha", "eps", "lr", "layers", "modules"}
 )
 
@@ -116,10 +117,10 @@ func (s Settings) Train() (map[string]any, error) {
 		}
 		p["average"] = a
 	}
-	if a := strings.TrimSpace(s.Subspace); a == "random" || a == "activations" || a == "labels" {
+	if a := strings.TrimSpace(s.Subspace); slices.Contains(subspaces, a) {
 		p["subspace"] = a
 	} else if a != "" {
-		return nil, fmt.Errorf("Subspace: %q is none of random, activations and labels", s.Subspace)
+		return nil, fmt.Errorf("Subspace: %q is not one of %s", s.Subspace, strings.Join(subspaces, ", "))
 	}
 	for _, f := range []struct{ label, key, text string }{{"Fit the head again", "refit", s.Refit}, {"New subspace", "resample", s.Resample}} {
 		r := strings.TrimSpace(f.text)

@@ -1,71 +1,17 @@
 // What the module sees as its file system: /models and /data are read-only OPFS files, /runs/<id> is a small folder in memory that is loaded
 // from OPFS before a run and written back after every event. WASI calls cannot wait, OPFS can only be opened by waiting: hence both.
 
-import { Directory, File, Fd, Inode, PreopenDirectory, wasi } from "./wasi/index.js";
+import { Directory, File, PreopenDirectory, wasi } from "./wasi/index.js";
 import { CodedError } from "./errors.js";
+import { OpenReadOnlyFile, ReadOnlyFile } from "./readonly.js";
 import { commit, fileHandle, list, openSync, parts, readWhole, remove, writeWhole } from "./store.js";
 
-/** An OPFS file, read-only, with positioned reads (the shim's own class has none). */
-class StoredFile extends Inode {
+/** An OPFS file, read-only. */
+class StoredFile extends ReadOnlyFile {
   /** @param {FileSystemSyncAccessHandle} handle */
   constructor(handle) {
-    super();
+    super({ bytes: handle.getSize(), read: (to, at) => handle.read(to, { at }) });
     this.handle = handle;
-    this.bytes = handle.getSize();
-  }
-
-  stat() {
-    return new wasi.Filestat(this.ino, wasi.FILETYPE_REGULAR_FILE, BigInt(this.bytes));
-  }
-
-  /** @param {number} oflags @param {bigint} rights */
-  path_open(oflags, rights) {
-    if ((oflags & wasi.OFLAGS_TRUNC) !== 0 || (rights & BigInt(wasi.RIGHTS_FD_WRITE)) !== 0n) return { ret: wasi.ERRNO_PERM, fd_obj: null };
-    return { ret: wasi.ERRNO_SUCCESS, fd_obj: new OpenStoredFile(this) };
-  }
-}
-
-class OpenStoredFile extends Fd {
-  /** @param {StoredFile} file */
-  constructor(file) {
-    super();
-    this.file = file;
-    this.position = 0;
-  }
-
-  fd_fdstat_get() {
-    return { ret: wasi.ERRNO_SUCCESS, fdstat: new wasi.Fdstat(wasi.FILETYPE_REGULAR_FILE, 0) };
-  }
-
-  fd_filestat_get() {
-    return { ret: wasi.ERRNO_SUCCESS, filestat: this.file.stat() };
-  }
-
-  /** @param {number} size @param {bigint} offset */
-  fd_pread(size, offset) {
-    const left = this.file.bytes - Number(offset);
-    const data = new Uint8Array(Math.max(0, Math.min(size, left)));
-    const n = data.length > 0 ? this.file.handle.read(data, { at: Number(offset) }) : 0;
-    return { ret: wasi.ERRNO_SUCCESS, data: n === data.length ? data : data.subarray(0, n) };
-  }
-
-  /** @param {number} size */
-  fd_read(size) {
-    const r = this.fd_pread(size, BigInt(this.position));
-    this.position += r.data.length;
-    return r;
-  }
-
-  /** @param {bigint} offset @param {number} whence */
-  fd_seek(offset, whence) {
-    const base = [0, this.position, this.file.bytes][whence];
-    if (base === undefined || base + Number(offset) < 0) return { ret: wasi.ERRNO_INVAL, offset: 0n };
-    this.position = base + Number(offset);
-    return { ret: wasi.ERRNO_SUCCESS, offset: BigInt(this.position) };
-  }
-
-  fd_tell() {
-    return { ret: wasi.ERRNO_SUCCESS, offset: BigInt(this.position) };
   }
 }
 
@@ -83,22 +29,28 @@ class StoredOutput extends StoredFile {
   }
 }
 
-class OpenStoredOutput extends OpenStoredFile {
+class OpenStoredOutput extends OpenReadOnlyFile {
+  /** @param {StoredOutput} output */
+  constructor(output) {
+    super(output);
+    this.output = output;
+  }
+
   /** @param {Uint8Array} data */
   fd_write(data) {
     let n = 0;
     try {
-      n = this.file.handle.write(data, { at: this.position });
+      n = this.output.handle.write(data, { at: this.position });
     } catch (e) {
       return { ret: /** @type {any} */ (e)?.name === "QuotaExceededError" ? wasi.ERRNO_NOSPC : wasi.ERRNO_IO, nwritten: 0 };
     }
     this.position += n;
-    this.file.bytes = Math.max(this.file.bytes, this.position);
+    this.output.bytes = Math.max(this.output.bytes, this.position);
     return { ret: n === data.length ? wasi.ERRNO_SUCCESS : wasi.ERRNO_NOSPC, nwritten: n };
   }
 
   fd_sync() {
-    this.file.handle.flush();
+    this.output.handle.flush();
     return wasi.ERRNO_SUCCESS;
   }
 }

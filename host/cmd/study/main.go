@@ -58,7 +58,7 @@ func settings() []setting {
 		{"hizoo", "P-RGE with HiZOO, q 8, b 8, rate found", false, adapter(host.TrainParams{Estimator: "prge", Queries: 8, Batch: 8, Optimizer: "hizoo"})},
 		{"average", "rows at the constant rate 1, with the average of the iterates", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, LR: host.LR(1), Schedule: "constant", Average: "tail"})},
 		{"agzo", "rows, A from the activations, rate found", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, Subspace: "activations"})},
-		{"labels", "rows, A from what tells labels apart, rate found", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, Subspace: "labels", Rank: 2, Alpha: 4})},
+		{"labels", "rows, A of rank 2 from what tells labels apart, rate found", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, Subspace: "labels", Rank: 2, Alpha: 4})},
 		{"lozo", "rows in random subspaces of rank 4, another every 20 steps, rate found", false, adapter(host.TrainParams{Estimator: "rows", Queries: 64, Batch: 1, Rank: 4, Alpha: 8, Resample: 20})},
 		{"fzoo", "FZOO, 15 signs and the centre, b 8, rate 0.06", false, adapter(host.TrainParams{Estimator: "fzoo", Queries: 15, Batch: 8, LR: host.LR(0.06)})},
 		{"grzo", "GRZO, n 64, rate found", false, adapter(host.TrainParams{Estimator: "grzo", Queries: 64, Batch: 1})},

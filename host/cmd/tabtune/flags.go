@@ -185,7 +185,7 @@ func (f *flags) trainFlags() *trainFlags {
 	f.Float64Var(&t.beta, "beta", 0.9, "momentum of the optimizer, 0 to below 1")
 	f.Float64Var(&t.clip, "clip", 0, "bound a direction's coefficient by `C` times the step's median (0: no bound)")
 	f.StringVar(&t.average, "average", "", "score an average of the iterates beside them and keep it if it is better: `tail|D`, the last third of the run or\n        an exponential mean of decay D, such as 0.95 (default none)")
-	f.StringVar(&t.subspace, "subspace", "", "`random|activations|labels`: where the adapters' A come from: the seed, the leading directions of what the modules read, or those that tell labels apart (default random)")
+	f.StringVar(&t.subspace, "subspace", "", "`random|activations|labels|auto`: where the adapters' A come from: the seed, the leading directions of what the modules read, those that tell labels apart, or these where rows have labels (default random)")
 	f.IntVar(&t.resample, "resample-every", 0, "go on with another random A every `N` steps; the adapter's rank grows by --rank each time, to 256 at most (0: never)")
 	f.IntVar(&t.refit, "refit-every", 0, "fit the label head of --estimator auto again every `N` steps (0: never)")
 	f.IntVar(&t.patience, "patience", 0, "end after `N` evaluations without a better one (0: never)")

@@ -36,7 +36,8 @@ func run(ctx context.Context) error {
 	timeout := flag.Duration("timeout", 30*time.Minute, "give up after so long")
 	knobs := map[string]string{}
 	for flagName, id := range map[string]string{"steps": "steps", "layers": "layers", "queries": "queries", "batch": "batch", "lr": "lr", "eps": "eps", "rank": "rank",
-		"alpha": "alpha", "modules": "modules", "seed": "seed", "threads": "threads", "eval-every": "evalEvery", "dtype": "dtype", "estimator": "estimator"} {
+		"alpha": "alpha", "modules": "modules", "seed": "seed", "threads": "threads", "eval-every": "evalEvery", "dtype": "dtype", "estimator": "estimator",
+		"subspace": "subspace"} {
 		flag.Func(flagName, "the page's setting of that name", func(v string) error {
 			knobs[id] = v
 			return nil
