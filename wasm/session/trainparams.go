@@ -113,13 +113,14 @@ func (p *trainParams) automatic(d *dataset) (withHead bool) {
 }
 
 // settleSubspace puts what it stands for in the place of "auto": labels where there are
-// some and nothing else that was asked for is in the way.
-func (p *trainParams) settleSubspace(d *dataset) {
+// some, no head has learned them already, and nothing else that was asked for is in the
+// way.
+func (p *trainParams) settleSubspace(d *dataset, withHead bool) {
 	if p.Subspace != auto {
 		return
 	}
 	p.Subspace = ""
-	if d.kind == task.KindLabels && len(d.train.examples) >= headExamples && (p.Rank == 0 || p.Rank >= len(d.labels)) &&
+	if d.kind == task.KindLabels && !withHead && len(d.train.examples) >= headExamples && (p.Rank == 0 || p.Rank >= len(d.labels)) &&
 		p.Resample == 0 && p.Runtime == "" && !(len(p.Modules) == 1 && p.Modules[0] == fullModules) {
 		p.Subspace = fromLabels
 	}
@@ -207,7 +208,7 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	def(&p.Queries, map[string]int{"mezo": 1}[p.Estimator])
 	def(&p.Queries, 4)
 	def(&p.Batch, 4)
-	p.settleSubspace(d)
+	p.settleSubspace(d, withHead)
 	if p.Subspace == fromLabels { // checked here, before the rank that it asks for
 		n := len(d.labels)
 		if d.kind != task.KindLabels || len(d.train.examples) < headExamples {

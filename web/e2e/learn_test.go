@@ -54,6 +54,7 @@ func TestLearning(t *testing.T) {
 	}
 	model := assets.Need(t, assets.Model)
 	assets.Need(t, assets.ReviewsTrain)
+	h, out := openHeadless(t, filepath.Dir(model))
 	s := &site.Site{Dist: realDist(t), Assets: filepath.Dir(model), Isolated: true}
 	url := serve(t, s)
 	for _, run := range []struct {
@@ -61,7 +62,7 @@ func TestLearning(t *testing.T) {
 		protocol
 		phone bool
 	}{{"Chromium, two threads", "2", learning, false}, {"Chromium on a phone, one thread", "1", beginning, true}} {
-		headless := learnHeadless(t, filepath.Dir(model), run.protocol)
+		headless := learnHeadless(t, h, filepath.Join(out, run.subspace), run.protocol)
 		o := drive.Options{}
 		if run.phone {
 			o = phones["iPhone 15"]
@@ -69,9 +70,6 @@ func TestLearning(t *testing.T) {
 		}
 		o.Downloads = t.TempDir()
 		b, ctx := open(t, 20*time.Minute, o)
-		if run.phone {
-			slow(t, b)
-		}
 		must(t, b.Goto(url))
 		knobs := run.knobs(run.threads)
 		if run.phone {
@@ -105,21 +103,27 @@ func TestLearning(t *testing.T) {
 	}
 }
 
-// learnHeadless runs a protocol in wazero and returns the losses of the steps.
-func learnHeadless(t *testing.T, dir string, p protocol) []float64 {
+// openHeadless opens model and data in wazero, once for both runs, and returns the folder for these.
+func openHeadless(t *testing.T, dir string) (*host.Host, string) {
 	t.Helper()
 	ctx := context.Background()
 	out := t.TempDir()
 	model, train, val := filepath.Join(dir, assets.Model), filepath.Join(dir, assets.ReviewsTrain), filepath.Join(dir, assets.ReviewsVal)
 	h, err := host.Open(ctx, host.Options{Mounts: []host.Mount{host.File(model), host.File(train), host.File(val), host.Dir(out)}})
 	must(t, err)
-	defer h.Close()
+	t.Cleanup(func() { h.Close() })
 	_, err = h.OpenModel(ctx, host.ModelParams{Path: model, DType: "int8"}, nil)
 	must(t, err)
 	_, err = h.OpenData(ctx, host.DataParams{Path: train, TextColumn: "text", LabelColumn: "label", Template: "{text} It was {label}",
 		Labels: []string{"negative", "positive"}, Verbalizers: []string{"terrible", "great"}, Val: &host.ValParams{Path: val}})
 	must(t, err)
-	result, err := h.Train(ctx, host.TrainParams{Queries: 8, Batch: 8, LR: host.LR(p.rate), Layers: host.Layers(4), Rank: 16, Alpha: 32, Steps: p.steps,
+	return h, out
+}
+
+// learnHeadless runs a protocol in wazero and returns the losses of the steps.
+func learnHeadless(t *testing.T, h *host.Host, out string, p protocol) []float64 {
+	t.Helper()
+	result, err := h.Train(context.Background(), host.TrainParams{Queries: 8, Batch: 8, LR: host.LR(p.rate), Layers: host.Layers(4), Rank: 16, Alpha: 32, Steps: p.steps,
 		Subspace: p.subspace, EvalEvery: 20, Out: out}, func(host.TrainEvent) error { return nil })
 	must(t, err)
 	t.Logf("wazero: accuracy %.3f before, %.3f after; loss %.4f, %.4f; %d rows in %.0f s", result.ZeroShot.Accuracy, result.Accuracy,

@@ -35,7 +35,7 @@ type Settings struct {
 // DefaultSettings is the run that the learning target is stated for: 1,000 sentences, the top four layers, 150 steps.
 func DefaultSettings(threads int) Settings {
 	return Settings{
-		Estimator: "prge", Layers: "4", Modules: "q,v", Rank: "16", Alpha: "32", Queries: "8", Batch: "8", Eps: "0.01", LR: "auto", Schedule: "linear",
+		Estimator: "prge", Layers: "4", Modules: "q,v", Rank: "16", Alpha: "32", Queries: "8", Batch: "8", Eps: "0.01", LR: "auto", Schedule: "linear", Subspace: "auto",
 		Steps: "150", EvalEvery: "25", Seed: "0", Threads: strconv.Itoa(threads), DType: "int8",
 	}
 }
