@@ -218,8 +218,8 @@ func slow(t *testing.T, b *drive.Browser) {
 	must(t, b.Run(emulation.SetTouchEmulationEnabled(true).WithMaxTouchPoints(5), emulation.SetCPUThrottlingRate(4)))
 }
 
-// TestPhone trains on phones' windows, processors and memory, at a fraction of the processor's time, and ends early. TestLearning trains the real
-// model so.
+// TestPhone trains on phones' windows, processors and memory, at a fraction of the processor's time, and ends early. TestLearning trains the
+// real model in such a window and memory.
 func TestPhone(t *testing.T) {
 	for name, o := range phones {
 		t.Run(name, func(t *testing.T) {
