@@ -19,7 +19,7 @@ const (
 
 // inputRows and inputPlaces are how many training rows, and positions of each, a
 // subspace of activations is taken from; labelRows, at the scored position alone, one
-// that tells labels apart.
+// that tells labels apart, if that is within headBudget.
 const (
 	inputRows   = 64
 	inputPlaces = 8
@@ -46,8 +46,8 @@ func (c *runConfig) inputSpec() lora.Spec {
 }
 
 // findSubspace takes A from what the modules read of the training rows, at positions
-// spread evenly over each and always the scored one, and begins the run's program
-// anew with it. The log holds it: a replay has no data.
+// spread evenly over each and always the scored one, or at that alone, and begins the
+// run's program anew with it. The log holds it: a replay has no data.
 func (u *run) findSubspace() error {
 	r, err := u.s.programFor(u.c.inputSpec())
 	if err != nil {
@@ -55,10 +55,13 @@ func (u *run) findSubspace() error {
 	}
 	_, widths := u.c.spec.Groups()
 	states := make([][]float32, len(widths))
-	n := 0
-	most := inputRows
+	total := 0
+	for _, w := range widths {
+		total += w
+	}
+	n, most := 0, inputRows
 	if u.c.Subspace == fromLabels {
-		most = labelRows
+		most = max(headExamples, min(labelRows, headBudget/total))
 	}
 	items := u.s.data.probe(most)
 	progress := u.s.paced(u.t, "progress", "features")
@@ -70,10 +73,6 @@ func (u *run) findSubspace() error {
 		got, err := r.inputs(some, u.c.inputPlaces())
 		if err != nil {
 			return err
-		}
-		total := 0
-		for _, w := range widths {
-			total += w
 		}
 		for ; len(got) > 0; got = got[total:] {
 			at := 0
@@ -149,8 +148,8 @@ func unpackA(spec *lora.Spec, packed []string) ([][]float32, error) {
 	return out, nil
 }
 
-// inputs returns what the groups of modules read of items, for each up to
-// places positions, of one the scored.
+// inputs returns what the groups of modules read of items, at up to each positions of
+// every row, the scored one first.
 func (r *runner) inputs(items []item, each int) ([]float32, error) {
 	rows := make([]row, 0, len(items))
 	for _, it := range items {

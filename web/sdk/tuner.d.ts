@@ -46,7 +46,7 @@ export interface TrainOptions {
   evalEvery?: number;
   /** Score an average of the adapters too and keep it if it is better: "tail", or a decay such as "0.95". */
   average?: string;
-  /** Where the adapters' A come from: the seed (default), or what the adapted layers read. */
+  /** Where the adapters' A come from: the seed (default), what the adapted layers read, or what tells labels apart in it ("auto": where rows have labels). */
   subspace?: "random" | "activations" | "labels" | "auto";
   /** Go on in another random subspace every so many steps. */
   resample?: number;
