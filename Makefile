@@ -67,7 +67,7 @@ shots: module fetch ## pictures of every step, light, dark and on a phone: docs/
 .PHONY: browsers
 browsers: module ## train in Firefox and in WebKit, which are installed if they can be; make test does so where they are
 	@scripts/need.sh go node npm chromium firefox webkit
-	go test -count=1 -v ./web/e2e -run 'TestFirefox|TestWebKit'
+	TABTUNE_REQUIRE_BROWSERS="firefox webkit" go test -count=1 -v ./web/e2e -run 'TestFirefox|TestWebKit'
 
 .PHONY: kills
 kills: ## end the tab 50 times in training, downloads, imports and exports; a few of these are in make test

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +15,19 @@ import (
 	"tabtune/web/internal/site"
 )
 
+// without ends a test for want of a browser, in failure where TABTUNE_REQUIRE_BROWSERS names it: there it was installed.
+func without(t *testing.T, browser string, why error) {
+	t.Helper()
+	if slices.Contains(strings.Fields(os.Getenv("TABTUNE_REQUIRE_BROWSERS")), browser) {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
 // TestFirefox trains a small model with the real module in Firefox and saves the adapter and a merged model.
 func TestFirefox(t *testing.T) {
 	if _, err := drive.Firefox(); err != nil {
-		t.Skip(err)
+		without(t, "firefox", err)
 	}
 	downloads := t.TempDir()
 	b, ctx := otherBrowser(t, func(ctx context.Context, address string) (*drive.Browser, error) {
@@ -36,7 +46,7 @@ func TestFirefox(t *testing.T) {
 // TestWebKit does the same in WebKitGTK, which gives the page neither storage nor threads: it works in memory, on one.
 func TestWebKit(t *testing.T) {
 	if _, _, err := drive.WebKit(); err != nil {
-		t.Skip(err)
+		without(t, "webkit", err)
 	}
 	downloads := t.TempDir()
 	b, ctx := otherBrowser(t, func(ctx context.Context, address string) (*drive.Browser, error) {
