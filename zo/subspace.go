@@ -26,14 +26,9 @@ func Subspace(x []float32, n, d, rank int) ([]float32, error) {
 		return nil, fmt.Errorf("subspace: %d values for %d rows of %d, rank %d", len(x), n, d, rank)
 	}
 	k := min(rank, n, d)
-	in := make([]float64, len(x))
-	var square float64
-	for i, v := range x {
-		if v-v != 0 {
-			return nil, fmt.Errorf("subspace: value %d of row %d is %v", i%d, i/d, v)
-		}
-		in[i] = float64(v)
-		square += float64(in[i]*in[i]) / float64(n)
+	in, err := widened(x, d)
+	if err != nil {
+		return nil, err
 	}
 	// From k of the rows, which lie in the span, spread evenly.
 	q := make([]float64, d*k)
@@ -48,23 +43,47 @@ func Subspace(x []float32, n, d, rank int) ([]float32, error) {
 		q = gram(in, u, n, d, k)
 		orthonormalise(q, d, k)
 	}
-	u := product(in, q, n, d, k)
+	return balanced(in, transpose(q, d, k), n, d, k, rank), nil
+}
+
+// widened is x, rows of d values, in float64; all must be finite.
+func widened(x []float32, d int) ([]float64, error) {
+	out := make([]float64, len(x))
+	for i, v := range x {
+		if v-v != 0 {
+			return nil, fmt.Errorf("subspace: value %d of row %d is %v", i%d, i/d, v)
+		}
+		out[i] = float64(v)
+	}
+	return out, nil
+}
+
+// balanced is A f32[rank, d] of the k directions dirs f64[k, d], scaled so that the
+// coordinates of x f64[n, d] along them have equal mean squares, whose sum is what the
+// random A's is. A direction in which x has no weight, and what is left of A, are 0.
+func balanced(x, dirs []float64, n, d, k, rank int) []float32 {
+	square := 0.0 // mean |x|^2
+	for _, v := range x {
+		square += float64(v*v) / float64(n)
+	}
 	c2 := square / (3 * float64(d))
 	a := make([]float32, rank*d)
 	for c := range k {
+		dir := dirs[c*d : (c+1)*d]
 		var s2 float64 // mean square of the coordinate
 		for i := range n {
-			s2 += float64(u[i*k+c]*u[i*k+c]) / float64(n)
+			u := inner(x[i*d:(i+1)*d], dir)
+			s2 += float64(u*u) / float64(n)
 		}
-		if s2 <= 1e-12*square {
+		if s2 <= 1e-12*square*inner(dir, dir) {
 			continue
 		}
 		scale := math.Sqrt(c2 * float64(rank) / float64(k) / s2)
-		for j := range d {
-			a[c*d+j] = float32(scale * q[j*k+c])
+		for j, v := range dir {
+			a[c*d+j] = float32(scale * v)
 		}
 	}
-	return a, nil
+	return a
 }
 
 // LabelSubspace returns A f32[rank, d] whose rows tell labels apart in what a module
@@ -81,56 +100,30 @@ func LabelSubspace(x []float32, n, d, rank int, w []float32, classes int) ([]flo
 	if n < 1 || d < 1 || classes < 2 || rank < classes || len(x) != n*d || len(w) != classes*d {
 		return nil, fmt.Errorf("label subspace: %d values for %d rows of %d, %d weights for %d classes, rank %d", len(x), n, d, len(w), classes, rank)
 	}
-	rows := make([]float64, classes*d)
-	mean := rows[:d]
-	var square float64
-	for i, v := range x {
-		if v-v != 0 {
-			return nil, fmt.Errorf("label subspace: value %d of row %d is %v", i%d, i/d, v)
-		}
-		mean[i%d] += float64(v) / float64(n)
-		square += float64(float64(v)*float64(v)) / float64(n)
+	in, err := widened(x, d)
+	if err != nil {
+		return nil, err
 	}
-	var size float64
-	for _, v := range mean {
-		size += float64(v * v)
+	dirs := make([]float64, classes*d)
+	mean := dirs[:d]
+	for i, v := range in {
+		mean[i%d] += v / float64(n)
 	}
+	size := inner(mean, mean)
 	for c := 1; c < classes; c++ {
-		row := rows[c*d : (c+1)*d]
-		var along float64
-		for j := range row {
-			row[j] = float64(w[c*d+j]) - float64(w[j])
-			along += float64(row[j] * mean[j])
+		dir := dirs[c*d : (c+1)*d]
+		for j := range dir {
+			dir[j] = float64(w[c*d+j]) - float64(w[j])
 		}
-		if size > 0 {
-			for j := range row {
-				row[j] -= float64(along / size * mean[j])
-			}
-		}
-	}
-	a := make([]float32, rank*d)
-	for c := range classes {
-		row := rows[c*d : (c+1)*d]
-		var s2, weight float64 // mean square of the coordinate
-		for i := range n {
-			var u float64
-			for j := range row {
-				u += float64(row[j] * float64(x[i*d+j]))
-			}
-			s2 += float64(u*u) / float64(n)
-		}
-		for _, v := range row {
-			weight += float64(v * v)
-		}
-		if s2 <= 1e-12*square*weight {
+		if size == 0 {
 			continue
 		}
-		scale := math.Sqrt(square * float64(rank) / (3 * float64(d) * float64(classes) * s2))
-		for j, v := range row {
-			a[c*d+j] = float32(scale * v)
+		along := inner(dir, mean) / size
+		for j, m := range mean {
+			dir[j] -= float64(along * m)
 		}
 	}
-	return a, nil
+	return balanced(in, dirs, n, d, classes, rank), nil
 }
 
 // PackMatrix codes a [rank, d] as text for a log's header: for each row a scale, f32,

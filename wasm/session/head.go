@@ -156,12 +156,20 @@ func (u *run) state(x []float32, items []item, at int) *head.Data {
 	dim := u.s.model.ckpt.Config.Dim
 	each := len(x) / len(items)
 	from := 2 * at * dim
-	d := &head.Data{Dim: min(2*dim, each-from), Classes: len(u.s.data.labels)}
-	for i, it := range items {
+	d := &head.Data{Dim: min(2*dim, each-from), Y: labelsOf(items), Classes: len(u.s.data.labels)}
+	for i := range items {
 		d.X = append(d.X, x[i*each+from:][:d.Dim]...)
-		d.Y = append(d.Y, it.example.Label)
 	}
 	return d
+}
+
+// labelsOf are the classes of items.
+func labelsOf(items []item) []int {
+	out := make([]int, len(items))
+	for i, it := range items {
+		out[i] = it.example.Label
+	}
+	return out
 }
 
 // headLayer returns the layer below the final norm with the lowest

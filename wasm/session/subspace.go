@@ -55,11 +55,7 @@ func (u *run) findSubspace() error {
 	}
 	_, widths := u.c.spec.Groups()
 	states := make([][]float32, len(widths))
-	total := 0
-	for _, w := range widths {
-		total += w
-	}
-	n, most := 0, inputRows
+	n, most, total := 0, inputRows, sum(widths)
 	if u.c.Subspace == fromLabels {
 		most = max(headExamples, min(labelRows, headBudget/total))
 	}
@@ -107,10 +103,7 @@ func (u *run) subspace(x []float32, n, d int, items []item) ([]float32, error) {
 	if u.c.Subspace == fromInputs {
 		return zo.Subspace(x, n, d, u.c.Rank)
 	}
-	data := &head.Data{X: x, Dim: d, Classes: len(u.s.data.labels)}
-	for _, it := range items {
-		data.Y = append(data.Y, it.example.Label)
-	}
+	data := &head.Data{X: x, Dim: d, Y: labelsOf(items), Classes: len(u.s.data.labels)}
 	m, _, err := choose(data, head.Options{Intercept: true, Folds: min(3, len(items)), Lambdas: head.Lambdas()}, u.s.paced(u.t, "progress", "head"))
 	if err != nil {
 		return nil, err
@@ -173,15 +166,18 @@ func (r *runner) inputs(items []item, each int) ([]float32, error) {
 		return nil, err
 	}
 	_, widths := r.spec.Groups()
-	total := 0
-	for _, w := range widths {
-		total += w
-	}
-	out, err := r.rt.Call("inputs", len(places), total)
+	out, err := r.rt.Call("inputs", len(places), sum(widths))
 	if err != nil {
 		return nil, err
 	}
 	return r.s.floats(out), nil
+}
+
+func sum(v []int) (n int) {
+	for _, x := range v {
+		n += x
+	}
+	return n
 }
 
 // resample leaves the subspace: what was trained in it stays as a part of the stack,

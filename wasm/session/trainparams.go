@@ -99,7 +99,7 @@ func (p *trainParams) automatic(d *dataset) (withHead bool) {
 	}
 	// Other rows for every query learn most from a row (make study).
 	p.Estimator, p.Queries, p.Batch = "rows", 64, 1
-	if d.kind != task.KindLabels || len(d.train.examples) < headExamples {
+	if !d.labelled() {
 		p.Queries = 16 // an example is several rows, or long ones
 		return false
 	}
@@ -112,18 +112,39 @@ func (p *trainParams) automatic(d *dataset) (withHead bool) {
 	return true
 }
 
+// labelled says whether there are labels, on rows enough to cross-validate a head.
+func (d *dataset) labelled() bool {
+	return d.kind == task.KindLabels && len(d.train.examples) >= headExamples
+}
+
 // settleSubspace puts what it stands for in the place of "auto": labels where there are
 // some, no head has learned them already, and nothing else that was asked for is in the
-// way.
-func (p *trainParams) settleSubspace(d *dataset, withHead bool) {
-	if p.Subspace != auto {
-		return
+// way. The subspace of labels has as many directions as there are labels, which is the
+// rank that it takes by itself.
+func (p *trainParams) settleSubspace(d *dataset, withHead bool) error {
+	n := len(d.labels)
+	if p.Subspace == auto {
+		p.Subspace = ""
+		if d.labelled() && !withHead && (p.Rank == 0 || p.Rank >= n) && p.Resample == 0 && p.Runtime == "" && !p.allWeights() {
+			p.Subspace = fromLabels
+		}
 	}
-	p.Subspace = ""
-	if d.kind == task.KindLabels && !withHead && len(d.train.examples) >= headExamples && (p.Rank == 0 || p.Rank >= len(d.labels)) &&
-		p.Resample == 0 && p.Runtime == "" && !(len(p.Modules) == 1 && p.Modules[0] == fullModules) {
-		p.Subspace = fromLabels
+	if p.Subspace != fromLabels {
+		return nil
 	}
+	if !d.labelled() {
+		return invalid("subspace: %s needs rows with labels, %d or more", fromLabels, headExamples)
+	}
+	if p.Rank == 0 {
+		p.Rank = n
+	}
+	if p.Rank < n {
+		return invalid("rank: %d, the subspace of %d labels has %d directions", p.Rank, n, n)
+	}
+	if p.Alpha == 0 {
+		p.Alpha = 2 * float64(p.Rank)
+	}
+	return nil
 }
 
 func (p *trainParams) checkHead() error {
@@ -208,19 +229,8 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	def(&p.Queries, map[string]int{"mezo": 1}[p.Estimator])
 	def(&p.Queries, 4)
 	def(&p.Batch, 4)
-	p.settleSubspace(d, withHead)
-	if p.Subspace == fromLabels { // checked here, before the rank that it asks for
-		n := len(d.labels)
-		if d.kind != task.KindLabels || len(d.train.examples) < headExamples {
-			return nil, invalid("subspace: %s needs rows with labels, %d or more", fromLabels, headExamples)
-		}
-		def(&p.Rank, n)
-		if p.Rank < n {
-			return nil, invalid("rank: %d, the subspace of %d labels has %d directions", p.Rank, n, n)
-		}
-		if p.Alpha == 0 {
-			p.Alpha = 2 * float64(p.Rank)
-		}
+	if err := p.settleSubspace(d, withHead); err != nil {
+		return nil, err
 	}
 	def(&p.Rank, 16)
 	if p.Eps == 0 {
@@ -304,7 +314,7 @@ func (s *Session) normalise(p trainParams) (*runConfig, error) {
 	if c.est.Spread() {
 		c.spec.Queries = spreadQueries(p.Queries, p.Batch)
 	}
-	if len(p.Modules) == 1 && p.Modules[0] == fullModules {
+	if p.allWeights() {
 		if err := c.fullWeights(m); err != nil {
 			return nil, err
 		}
@@ -415,6 +425,8 @@ func topLayers(raw json.RawMessage, c *lora.Config) (int, error) {
 // fullModules is the value of modules that trains all weights instead of an
 // adapter (MeZO's own form).
 const fullModules = "weights"
+
+func (p *trainParams) allWeights() bool { return len(p.Modules) == 1 && p.Modules[0] == fullModules }
 
 func (c *runConfig) full() bool { return c.all }
 

@@ -148,7 +148,7 @@ func (a *App) Knobs() []Knob {
 		{"steps", "Steps", "How many steps to train.", &s.Steps},
 		{"optimizer", "Optimizer", "From estimates to steps: empty or sgd, momentum, adam, radazo, scalar, muon, mopi or hizoo.", &s.Optimizer},
 		{"average", "Average", "Empty, tail (the last third of the run) or a decay such as 0.95: scores an average of the adapters too and keeps it if it is better.", &s.Average},
-		{"subspace", "Subspace", "In what of the adapted layers' input the adapter learns. Auto: in what tells labels apart, where rows have labels; labels: that; activations: its leading directions; random or empty: by the seed.", &s.Subspace},
+		{"subspace", "Subspace", "What of the layers' input the adapter sees: labels (what tells them apart), activations (the leading directions), random (empty too); auto: labels where there are some.", &s.Subspace},
 		{"resample", "New subspace", "Every so many steps; the adapter grows by its rank each time. Empty: never.", &s.Resample},
 		{"refit", "Fit the head again", "With Automatic: every so many steps. Empty: never.", &s.Refit},
 		{"evalEvery", "Validate every", "Steps between two scores on the validation rows.", &s.EvalEvery},

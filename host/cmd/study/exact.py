@@ -51,9 +51,10 @@ def ids(text):
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
-# An example is its sequences, (token ids, place of the first scored token), of which the right one is known: a label's and an
-# option's sequences compete, a completion has one.
-Example = collections.namedtuple("Example", "sequences right prompt answer")
+# An example is sequences of token ids, of a choice one for each option and else one; which label or option is right; how many tokens
+# of each belong to the prompt, unless labels are scored behind it; a completion's text; and the hidden states below the first adapted
+# layer, [T, d] of every sequence.
+Example = collections.namedtuple("Example", "sequences right prompt answer below", defaults=[None])
 
 
 def read(path):
@@ -92,17 +93,17 @@ core, first = model.base_model.model.model, layers - a.layers
 
 
 def frozen(examples):
-    """The hidden states below the first adapted layer [T, d] of every sequence, computed once."""
+    """The examples with what is below the adapted layers, computed once."""
     with torch.no_grad():
-        return [[core(input_ids=torch.tensor([s]), output_hidden_states=True).hidden_states[first][0] for s in e.sequences] for e in examples]
+        return [e._replace(below=[core(input_ids=torch.tensor([s]), output_hidden_states=True).hidden_states[first][0] for s in e.sequences]) for e in examples]
 
 
-below = {id(e): h for part in (train, val) for e, h in zip(part, frozen(part))}
+train, val = frozen(train), frozen(val)
 
 
 def losses(examples):
     """Each example's loss, and whether its right sequence scores best."""
-    states = [h for e in examples for h in below[id(e)]]
+    states = [h for e in examples for h in e.below]
     width = max(len(h) for h in states)
     x = torch.stack([torch.nn.functional.pad(h, (0, 0, 0, width - len(h))) for h in states])  # a causal model does not see what stands behind
     at = torch.arange(width)[None]
@@ -137,7 +138,8 @@ def plain(text):
 def answers():
     """Mean F1 and exact match of what is generated greedily."""
     f1 = exact = 0.0
-    for e in val[:ANSWERED]:
+    asked = val[:ANSWERED]
+    for e in asked:
         prompt = e.sequences[0][:e.prompt]
         out = model.generate(input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), max_new_tokens=24,
                              do_sample=False, eos_token_id=ids(END)[0], pad_token_id=0)[0, len(prompt):].tolist()
@@ -145,7 +147,7 @@ def answers():
         same = sum((collections.Counter(got) & collections.Counter(want)).values())
         f1 += 2 * same / (len(got) + len(want)) if same else 0.0
         exact += got == want
-    return {"f1": f1 / ANSWERED, "em": exact / ANSWERED}
+    return {"f1": f1 / len(asked), "em": exact / len(asked)}
 
 
 def report(rows):
