@@ -92,7 +92,7 @@ conformance: build fetch ## compare with the stock ExecuTorch runtime and Huggin
 	@conformance/run.sh
 
 .PHONY: conformance-all
-conformance-all: build fetch-gemma ## the same with every case of ExecuTorch's backend test suite, of which conformance takes a sixth, large networks, and a language model with a cache
+conformance-all: build fetch-gemma ## the same with every case of ExecuTorch's backend test suite, of which conformance takes a tenth, large networks, and a language model with a cache
 	@TABTUNE_CONFORMANCE=all conformance/run.sh
 
 .PHONY: bench

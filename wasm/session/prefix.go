@@ -119,6 +119,8 @@ func (s *Session) cacheSlots(t *rpc.Task, r *runner, slots []slot) error {
 	line := int64(4 * r.spec.Model.Dim)
 	missing := slices.Clone(slots)
 	missing = slices.DeleteFunc(missing, func(l slot) bool { return l.prefix[l.k] != 0 })
+	// Those of a call are filled up to the longest of them, which in their own order costs almost half of the reviews' time.
+	slices.SortStableFunc(missing, func(a, b slot) int { return len(a.row().ids) - len(b.row().ids) })
 	most := len(slots)
 	for len(missing) > 0 {
 		n := min(r.spec.PrefixRows, len(missing))

@@ -60,12 +60,12 @@ func (u *run) findSubspace() error {
 		most = max(headExamples, min(labelRows, headBudget/total))
 	}
 	items := u.s.data.probe(most)
+	if err := u.s.cache(u.t, r, items); err != nil { // all at once: they are sorted by length
+		return err
+	}
 	progress := u.s.paced(u.t, "progress", "features")
 	for done := 0; done < len(items); {
 		some := items[done:min(len(items), done+r.spec.Rows)]
-		if err := u.s.cache(u.t, r, some); err != nil {
-			return err
-		}
 		got, err := r.inputs(some, u.c.inputPlaces())
 		if err != nil {
 			return err

@@ -24,7 +24,9 @@ type State struct {
 // Step is one of the four.
 type Step struct{ Phase, Text string }
 
-const readState = `(() => {
+// The page draws what an event changed a few of its thread's tasks later; a person would see no less.
+const readState = `(async () => {
+  await new Promise((r) => setTimeout(r, 30));
   const at = (id) => document.getElementById(id);
   const text = (id) => at(id)?.textContent.trim() ?? "";
   const shown = (id) => at(id) && !at(id).closest("[hidden]");

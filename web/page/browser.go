@@ -33,6 +33,41 @@ func cores() int {
 	return min(n, 8)
 }
 
+// newTasks returns a function that goes on in another task of the page's thread. A message does it: timers wait for seconds in tabs out of sight.
+func newTasks() (next func(), err error) {
+	channel, err := safejs.Global().Get("MessageChannel")
+	if err != nil {
+		return nil, err
+	}
+	if channel, err = channel.New(); err != nil {
+		return nil, err
+	}
+	here, err := channel.Get("port1")
+	if err != nil {
+		return nil, err
+	}
+	there, err := channel.Get("port2")
+	if err != nil {
+		return nil, err
+	}
+	arrived := make(chan struct{}, 1)
+	heard, err := safejs.FuncOf(func(safejs.Value, []safejs.Value) any {
+		arrived <- struct{}{}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := here.Set("onmessage", heard); err != nil {
+		return nil, err
+	}
+	return func() {
+		if _, err := there.Call("postMessage", 0); err == nil {
+			<-arrived
+		}
+	}, nil
+}
+
 func query() url.Values {
 	s, err := property("location", "search").String()
 	if err != nil || len(s) < 2 {
@@ -56,6 +91,18 @@ func listen(target safejs.Value, event string, do func()) error {
 	})
 	if err == nil {
 		_, err = target.Call("addEventListener", event, heard)
+	}
+	return err
+}
+
+// capture calls do at every event of that name anywhere in the document, before the event's own handlers.
+func capture(event string, do func()) error {
+	heard, err := safejs.FuncOf(func(safejs.Value, []safejs.Value) any {
+		do()
+		return nil
+	})
+	if err == nil {
+		_, err = property("document").Call("addEventListener", event, heard, true)
 	}
 	return err
 }

@@ -30,8 +30,27 @@ func main() {
 			panic(fmt.Errorf("starting the page: %w", err))
 		}
 	}
+	nextTask, err := newTasks()
+	if err != nil {
+		panic(fmt.Errorf("starting the page: %w", err))
+	}
+	var touched bool
+	for _, event := range []string{"input", "change", "click"} {
+		if err := capture(event, func() { touched = true }); err != nil {
+			panic(fmt.Errorf("starting the page: %w", err))
+		}
+	}
 	for ok := true; ok; ok = renderer.EventWait() {
-		if err := renderer.Render(buildEnv.RunBuild(root)); err != nil {
+		// What an event changed, what the page should look like and what that changes in the document are a task each, and keys and frames
+		// come between: together they take more than 50 ms on a slow machine.
+		nextTask()
+		built := buildEnv.RunBuild(root)
+		touched = false
+		nextTask()
+		if touched { // a field holds what it did not when the page was built, and would lose it
+			built = buildEnv.RunBuild(root)
+		}
+		if err := renderer.Render(built); err != nil {
 			panic(fmt.Errorf("drawing the page: %w", err))
 		}
 	}
