@@ -110,6 +110,9 @@ func TestKinds(t *testing.T) {
 				t.Errorf("loss %v before, %v after", l[0], l[1])
 			}
 			losses[c.name] = s.Table["Loss"][1]
+			if fact := map[bool]string{true: "Validation perplexity", false: "Validation accuracy"}[s.Table["Perplexity"] != [2]float64{}]; s.Facts[fact] == "" {
+				t.Errorf("no %s in %v", fact, s.Facts)
+			}
 		})
 	}
 	if t.Failed() {

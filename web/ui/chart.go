@@ -10,7 +10,7 @@ import (
 // right one. The zero value is an empty chart.
 type Chart struct {
 	Loss  []Point // training loss of each step
-	Evals []Point // validation accuracy
+	Evals []Point // validation accuracy, or of completions the probability of a right token
 	Steps int     // steps of the whole run: the width of the x axis
 }
 
@@ -137,15 +137,15 @@ func (c *Chart) StepTicks() []Tick {
 	return t
 }
 
-// Summary says in words what the chart shows, for screen readers.
-func (c *Chart) Summary() string {
+// Summary says in words what the chart shows, for screen readers. what names the evaluations' numbers.
+func (c *Chart) Summary(what string) string {
 	if len(c.Loss) == 0 {
 		return "No steps yet."
 	}
 	first, last := c.Loss[0], c.Loss[len(c.Loss)-1]
 	s := fmt.Sprintf("Training loss %s at step %d, %s at step %d.", Fixed(first.Value), first.Step, Fixed(last.Value), last.Step)
 	if n := len(c.Evals); n > 0 {
-		s += fmt.Sprintf(" Validation accuracy %s before, %s at step %d.", Percent(c.Evals[0].Value), Percent(c.Evals[n-1].Value), c.Evals[n-1].Step)
+		s += fmt.Sprintf(" %s %s before, %s at step %d.", what, Percent(c.Evals[0].Value), Percent(c.Evals[n-1].Value), c.Evals[n-1].Step)
 	}
 	return s
 }

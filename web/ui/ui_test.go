@@ -123,8 +123,12 @@ func TestChart(t *testing.T) {
 		}
 	}
 	empty := Chart{}
-	if empty.LossLine() != "" || empty.Summary() != "No steps yet." || len(empty.LossTicks()) != 5 {
+	if empty.LossLine() != "" || empty.Summary("Accuracy") != "No steps yet." || len(empty.LossTicks()) != 5 {
 		t.Error("an empty chart is not empty")
+	}
+	c.Evals = []Point{{0, 0.5}, {5000, 0.75}}
+	if got, want := c.Summary("Probability of a right token"), " Probability of a right token 50.0 % before, 75.0 % at step 5000."; !strings.HasSuffix(got, want) {
+		t.Errorf("%q does not end in %q", got, want)
 	}
 }
 
