@@ -121,7 +121,7 @@ func (s *Session) cacheSlots(t *rpc.Task, r *runner, slots []slot) error {
 	missing = slices.DeleteFunc(missing, func(l slot) bool { return l.prefix[l.k] != 0 })
 	// Those of a call are filled up to the longest of them, which in their own order costs almost half of the reviews' time.
 	slices.SortStableFunc(missing, func(a, b slot) int { return len(a.row().ids) - len(b.row().ids) })
-	most := len(slots)
+	most := min(len(slots), r.spec.Rows) // that a call may have to compute again
 	for len(missing) > 0 {
 		n := min(r.spec.PrefixRows, len(missing))
 		rows := make([]row, n)
