@@ -95,18 +95,6 @@ func listen(target safejs.Value, event string, do func()) error {
 	return err
 }
 
-// capture calls do at every event of that name anywhere in the document, before the event's own handlers.
-func capture(event string, do func()) error {
-	heard, err := safejs.FuncOf(func(safejs.Value, []safejs.Value) any {
-		do()
-		return nil
-	})
-	if err == nil {
-		_, err = property("document").Call("addEventListener", event, heard, true)
-	}
-	return err
-}
-
 // pickedFile is the first file of a file input's event.
 func pickedFile(event vugu.DOMEvent) (file safejs.Value, name string, ok bool) {
 	return firstFile(safejs.Safe(sysjs.Value(event.JSEventTarget())))

@@ -36,7 +36,7 @@ func main() {
 	}
 	var touched bool
 	for _, event := range []string{"input", "change", "click"} {
-		if err := capture(event, func() { touched = true }); err != nil {
+		if err := listen(property("document"), event, func() { touched = true }); err != nil {
 			panic(fmt.Errorf("starting the page: %w", err))
 		}
 	}
