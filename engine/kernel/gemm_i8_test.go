@@ -95,6 +95,46 @@ func testI8GEMM(t *testing.T, d *Device, m, n, k int, withBias, accumulate bool)
 	}
 }
 
+// TestI8GEMMAtTheBoundOfInt32 multiplies the largest activations by weights whose magnitudes add up to what int32 still holds, to one more,
+// and to the most there can be, in every column of a panel.
+func TestI8GEMMAtTheBoundOfInt32(t *testing.T) {
+	d := open(t, 1)
+	const k, most = 1536, math.MaxInt32 / ref.ActivationMax
+	for _, total := range []int{most, most + 1, 128 * k} {
+		for column := range 9 {
+			for _, m := range []int{2, 5, 8} {
+				n := 9
+				x, w := filled(m*k, 3), make([]int8, n*k)
+				for i := range w {
+					w[i] = int8(i % 7)
+				}
+				left := total
+				for i := range k {
+					v := min(128, left)
+					w[column*k+i], left = int8(-v), left-v
+				}
+				sw := filled(n, 1)
+				q, sx, _ := ref.QuantizeRows(x, m, k, k)
+				want := make([]float32, m*n)
+				ref.I8GEMM(want, q, sx, w, sw, nil, m, n, k, k, n, false)
+				if exact := -float64(total) * 3; math.Abs(float64(want[column])-exact) > -1e-6*exact {
+					t.Fatalf("reference %g, want %g", want[column], exact)
+				}
+				free := freeAll(d)
+				dq, dsx, dy := alloc(t, d, int64(m*k*2)), alloc(t, d, int64(m*4)), alloc(t, d, int64(m*n*4))
+				d.I16QuantizeRows(dq, dsx, 0, put(t, d, x), int32(m), k, k)
+				for tile := range int32(2) {
+					d.GemmTile(tile)
+					d.I8Gemm(dy, dq, dsx, put(t, d, w), put(t, d, sw), 0, int32(m), int32(n), k, k, int32(n), 0)
+					equal(t, fmt.Sprintf("%d rows, magnitudes %d in column %d, tile %d", m, total, column, tile), get[float32](d, dy, m*n), want)
+				}
+				d.GemmTile(0)
+				free()
+			}
+		}
+	}
+}
+
 func TestQuantizeRowsOfOddValues(t *testing.T) {
 	d := open(t, 1)
 	inf, nan := float32(math.Inf(1)), float32(math.NaN())

@@ -40,9 +40,11 @@ if (!isMainThread) {
   };
   const real = () => Math.random() * 2 - 1;
   const byte = () => Math.floor(Math.random() * 256) - 128;
+  // Like a model's: the largest of a row is 127, most are far smaller.
+  const weight = () => Math.max(-127, Math.min(127, Math.round((real() + real() + real()) * 30)));
   const cases = {
     i8(m, n, k) {
-      const [x, w, sw] = [random(Float32Array, m * k, real), random(Int8Array, n * k, byte), random(Float32Array, n, real)];
+      const [x, w, sw] = [random(Float32Array, m * k, real), random(Int8Array, n * k, weight), random(Float32Array, n, real)];
       const [q, sx, y] = [alloc(m * k * 2), alloc(m * 4), alloc(m * n * 4)];
       return () => {
         kernels.i16_quantize_rows(q, sx, 0, x, m, k, k);

@@ -3,10 +3,7 @@ package ref
 import "math"
 
 // ActivationMax is the largest magnitude of a quantised activation.
-const ActivationMax = 29126
-
-// ExactK is the longest run that is summed in int32: see c/gemm_i16.h.
-const ExactK = 576
+const ActivationMax = math.MaxInt16
 
 // QuantizeRows quantises x [m,k] with row stride ldx to int16, row-major [m,k], and returns the
 // scale of every row and the sums of its groups of 32, [m, ceil(k/32)].
@@ -63,15 +60,11 @@ func PackActivations(q []int16, m, k int) []int16 {
 func I8GEMM(y []float32, q []int16, sx []float32, w []int8, sw, bias []float32, m, n, k, ldw, ldy int, accumulate bool) {
 	for i := range m {
 		for j := range n {
-			var f float32
-			for k0 := 0; k0 < k; k0 += ExactK {
-				var sum int32
-				for t := k0; t < min(k0+ExactK, k); t++ {
-					sum += int32(q[i*k+t]) * int32(w[j*ldw+t])
-				}
-				f += float32(sum)
+			var sum int64
+			for t := range k {
+				sum += int64(q[i*k+t]) * int64(w[j*ldw+t])
 			}
-			store(y, i*ldy+j, float32(f*sx[i]*sw[j]), bias, j, accumulate)
+			store(y, i*ldy+j, float32(float32(sum)*sx[i]*sw[j]), bias, j, accumulate)
 		}
 	}
 }
