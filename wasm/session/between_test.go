@@ -53,7 +53,7 @@ func TestAverage(t *testing.T) {
 	for _, more := range []params{{"average": "tail"}, {"average": "0.8", "optimizer": "momentum", "lr": 1}, {"average": "0.8", "estimator": "mezo", "queries": 3, "lr": 0.2}} {
 		whole, out := t.TempDir(), t.TempDir()
 		// A rate at which the iterates jump about.
-		p := small(merge(params{"estimator": "rows", "lr": 4, "schedule": "constant", "out": whole}, more))
+		p := small(merge(params{"estimator": "rows", "lr": 2, "schedule": "constant", "out": whole}, more))
 		var res trainResult
 		c.getTask("train", p, &res)
 		list := evals(t, whole)
